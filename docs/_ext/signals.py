@@ -1,0 +1,126 @@
+"""A Sphinx directive that writes tables of what llmwatch emits, from ``llmwatch.semconv`` itself.
+
+In a page: a fenced block named ``{signals}`` with one word, the name of a function below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import ClassVar
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+from sphinx.util.typing import ExtensionMetadata
+
+from llmwatch import semconv
+from llmwatch.semconv import CONVENTION_METRICS, OWN_METRICS, Metric
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Lay cells out as a Markdown table."""
+    head = list(head)
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def metrics_of(metrics: Iterable[Metric]) -> str:
+    """One row a metric."""
+    return table(
+        ["name", "unit", "kind", "meaning"],
+        (
+            [f"`{each.name}`", f"`{each.unit}`", each.kind.replace("_", " "), each.description]
+            for each in metrics
+        ),
+    )
+
+
+def conventions_1_41() -> str:
+    """Metrics under the default setting, ``semconv="1.41"``."""
+    return metrics_of(CONVENTION_METRICS["1.41"].values())
+
+
+def genai_0_1() -> str:
+    """Metrics under ``semconv="genai-0.1"``."""
+    return metrics_of(CONVENTION_METRICS["genai-0.1"].values())
+
+
+def own_metrics() -> str:
+    """Metrics for which no convention exists."""
+    return metrics_of(OWN_METRICS.values())
+
+
+def buckets() -> str:
+    """Bucket bounds, and the histograms that have them."""
+    every = [*CONVENTION_METRICS["1.41"].values(), *CONVENTION_METRICS["genai-0.1"].values()]
+    by_bounds: dict[tuple[float, ...], list[str]] = {}
+    for metric in [*every, *OWN_METRICS.values()]:
+        if metric.buckets:
+            by_bounds.setdefault(metric.buckets, []).append(f"`{metric.name}`")
+    return table(
+        ["histograms", "upper bounds"],
+        (
+            [", ".join(names), " ".join(f"{bound:.15g}" for bound in bounds)]
+            for bounds, names in by_bounds.items()
+        ),
+    )
+
+
+def convention_attributes() -> str:
+    """Attributes of the conventions."""
+    return _attributes(own=False)
+
+
+def own_attributes() -> str:
+    """Attributes for which no convention exists."""
+    return _attributes(own=True)
+
+
+def _attributes(*, own: bool) -> str:
+    return table(
+        ["attribute", "meaning"],
+        (
+            [f"`{name}`", meaning]
+            for name, meaning in semconv.ATTRIBUTES.items()
+            if name.startswith("llmwatch.") == own
+        ),
+    )
+
+
+def events() -> str:
+    """Events."""
+    return table(
+        ["event", "meaning"],
+        ([f"`{name}`", meaning] for name, meaning in semconv.EVENTS.items()),
+    )
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    each.__name__: each
+    for each in (
+        conventions_1_41,
+        genai_0_1,
+        own_metrics,
+        buckets,
+        convention_attributes,
+        own_attributes,
+        events,
+    )
+}
+
+
+class Signals(SphinxDirective):
+    """The table that the one argument names."""
+
+    required_arguments: ClassVar[int] = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Parse the table as a part of the page."""
+        self.env.note_dependency(semconv.__file__)
+        return self.parse_text_to_nodes(TABLES[self.arguments[0]]())
+
+
+def setup(app: Sphinx) -> ExtensionMetadata:
+    """Register the directive."""
+    app.add_directive("signals", Signals)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

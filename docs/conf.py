@@ -1,0 +1,36 @@
+"""How Sphinx builds the documentation: ``nox -s docs``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from llmwatch._version import __version__
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+project = "llmwatch"
+author = "The llmwatch authors"
+copyright = "2026, The llmwatch authors"
+release = __version__
+
+extensions = [
+    "myst_parser",
+    "signals",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+]
+exclude_patterns = ["_build"]
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+autodoc_typehints = "description"
+autodoc_member_order = "bysource"
+nitpick_ignore_regex = [
+    # Types of other projects: linking them needs their inventories, and so a network.
+    ("py:.*", r"(?!llmwatch).*"),
+]
+
+html_theme = "furo"
+html_title = f"llmwatch {release}"

@@ -1,0 +1,170 @@
+"""Every task of the project: ``nox -l`` lists them, ``nox -s tests`` runs one.
+
+Environments are made by ``venv`` and ``pip``. All but `integrations` and `smoke` install what
+``constraints.txt`` names, so that a run today and one next month see the same packages.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "venv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["tests", "lint", "types"]
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = [
+    name.rpartition(" ")[2]
+    for name in PROJECT["project"]["classifiers"]
+    if name.startswith("Programming Language :: Python :: 3.")
+]
+SMOKE_TEST = Path("tests/smoke.py").absolute()
+OLDEST_OPENTELEMETRY = (
+    "opentelemetry-sdk==1.40.*",
+    "opentelemetry-exporter-otlp==1.40.*",
+    "opentelemetry-instrumentation==0.61b0",
+    "opentelemetry-exporter-prometheus==0.61b0",
+)
+
+
+def group(name: str) -> tuple[str, ...]:
+    """The packages of one dependency group of ``pyproject.toml``."""
+    return nox.project.dependency_groups(PROJECT, name)
+
+
+def install(session: nox.Session, project: str, *groups: str) -> None:
+    """Install the project and dependency groups in the versions of ``constraints.txt``."""
+    packages = [package for name in groups for package in group(name)]
+    session.install("-e", project, *packages, "-c", "constraints.txt")
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Watch a real OpenAI client talk to a local server, in the terminal."""
+    install(session, ".[demo,cost]")
+    session.run("python", "-m", "llmwatch.demo", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests, those against a real collector included."""
+    install(session, ".[all]", "tests")
+    # Collector tests install their collector once, beside this session's own environment.
+    cache = Path(session.cache_dir, "collector").absolute()
+    session.run("pytest", *session.posargs, env={"LLMWATCH_COLLECTOR_VENV": str(cache)})
+
+
+@nox.session
+def minimal(session: nox.Session) -> None:
+    """Run what must work with the core dependencies alone."""
+    install(session, ".", "tests")
+    session.run("pytest", "-m", "not collector", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check format, style and the direction of imports."""
+    session.install(*group("lint"), "-c", "constraints.txt")
+    session.run("ruff", "format", "--check", ".")
+    session.run("ruff", "check", ".")
+    session.run("lint-imports", "--no-logo")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Type-check the package, and programs that use it."""
+    install(session, ".[all]", "types")
+    programs = ["tests/typing"] if Path("tests/typing").is_dir() else []
+    session.run("mypy", "llmwatch", *programs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation; a warning is an error."""
+    install(session, ".[all]", "docs")
+    session.run("sphinx-build", "-n", "-W", "--keep-going", "docs", "docs/_build/html")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure what watching costs."""
+    install(session, ".[all]", "bench")
+    session.run("pytest", "tests/benchmarks", "--benchmark-only", *session.posargs)
+
+
+@nox.session
+@nox.parametrize(
+    "packages",
+    [
+        nox.param(["openai>=1.109,<2"], id="openai-1"),
+        nox.param(["openai>=2,<3"], id="openai-2"),
+        nox.param(["openai>=3,<4"], id="newest"),
+        nox.param(["openai>=3,<4", *OLDEST_OPENTELEMETRY], id="oldest-opentelemetry"),
+    ],
+)
+def integrations(session: nox.Session, packages: list[str]) -> None:
+    """Run the contract of the OpenAI source on other releases of what it stands on."""
+    session.install("-e", ".[all]", *group("tests"), *packages)
+    session.run("pytest", "tests/sources", "tests/signals", *session.posargs)
+
+
+@nox.session
+def smoke(session: nox.Session) -> None:
+    """Build the wheel and use it, outside the checkout, on every supported Python at hand."""
+    session.install("build")
+    with tempfile.TemporaryDirectory() as folder:
+        session.run("python", "-m", "build", "--outdir", folder, silent=True)
+        (wheel,) = Path(folder).glob("*.whl")
+        for version in PYTHONS:
+            if (python := find_python(version)) is None:
+                session.warn(f"Python {version} is not at hand: not tried")
+                continue
+            smoke_test(session, python, version, Path(folder), wheel)
+
+
+def smoke_test(session: nox.Session, python: str, version: str, folder: Path, wheel: Path) -> None:
+    """Install the wheel in a fresh environment of one Python, and run the smoke test there."""
+    environment = folder / version
+    session.run(python, "-m", "venv", str(environment), external=True, silent=True)
+    own = environment / ("Scripts" if os.name == "nt" else "bin") / "python"
+    requirement = f"llmwatch-otel[openai] @ {wheel.as_uri()}"
+    with session.chdir(folder):
+        session.run(str(own), "-m", "pip", "install", "-q", requirement, external=True)
+        session.run(str(own), "-I", str(SMOKE_TEST), external=True)
+
+
+def find_python(version: str) -> str | None:
+    """An interpreter of that version: this one, one on PATH, or one that pyenv keeps."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
+    candidates = [
+        sys.executable,
+        shutil.which(f"python{version}"),
+        *map(str, sorted(pyenv.glob(f"{version}.*/bin/python"))),
+    ]
+    return next((each for each in candidates if each and version_of(each) == version), None)
+
+
+def version_of(python: str) -> str | None:
+    """What version an interpreter is; None if it does not start, as a shim of pyenv may."""
+    program = "import sys; print('{}.{}'.format(*sys.version_info))"
+    asked = subprocess.run([python, "-c", program], capture_output=True, text=True, check=False)
+    return asked.stdout.strip() if asked.returncode == 0 else None
+
+
+@nox.session
+def constraints(session: nox.Session) -> None:
+    """Write ``constraints.txt`` anew, from the newest releases of everything."""
+    groups = [package for name in ("bench", "lint", "types", "docs") for package in group(name)]
+    session.run("python", "-m", "pip", "install", "-U", "-e", ".[all]", *groups, silent=True)
+    frozen = session.run("python", "-m", "pip", "freeze", "--exclude-editable", silent=True)
+    path = Path("constraints.txt")
+    kept = path.read_text().partition("# --- written by")[0]
+    path.write_text(f"{kept}# --- written by `nox -s constraints`\n{frozen}")
