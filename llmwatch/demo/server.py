@@ -14,7 +14,7 @@ from collections import deque
 from types import TracebackType
 from typing import Self
 
-from llmwatch.demo.answers import Store, answer, refusal
+from llmwatch.demo.answers import Store, answer, malformed, refusal
 from llmwatch.demo.script import Script
 from llmwatch.demo.wire import Answer, Connection, Exchange
 
@@ -103,13 +103,19 @@ class Server:
 
     def _handle(self, exchange: Exchange) -> tuple[Script, Answer]:
         self.exchanges.append(exchange)
-        script = Script.of(exchange.headers)
-        if script is None:
-            script = self._queue.popleft() if self._queue else self.script
         exchange.request_id = f"req_{id(exchange):x}{len(self.exchanges):06x}"
-        if script.status >= 400:
-            return script, refusal(exchange, script)
-        return script, answer(exchange, script, self._store)
+        try:
+            script = self._script(exchange)
+            if script.status >= 400:
+                return script, refusal(exchange, script)
+            return script, answer(exchange, script, self._store)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            return self.script, malformed(exchange, error)
+
+    def _script(self, exchange: Exchange) -> Script:
+        if (script := Script.of(exchange.headers)) is not None:
+            return script
+        return self._queue.popleft() if self._queue else self.script
 
 
 def main() -> None:

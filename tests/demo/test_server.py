@@ -566,3 +566,21 @@ def test_an_unknown_path_is_not_found(client: OpenAI) -> None:
     """As the API says it."""
     with pytest.raises(openai.NotFoundError, match="Invalid URL"):
         client.get("/nowhere", cast_to=object)
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [(b"{", {}), (b"[]", {}), (b"{}", {"x-llmwatch-script": '{"delai": 1}'})],
+)
+def test_nonsense_is_a_bad_request(
+    server: Server, client: OpenAI, body: bytes, headers: dict[str, str]
+) -> None:
+    """A body or a script that cannot be read is answered with 400, and the server goes on."""
+    with pytest.raises(openai.BadRequestError, match="Cannot read"):
+        client.post(
+            "/embeddings",
+            cast_to=object,
+            content=body,
+            options={"headers": {"content-type": "application/json", **headers}},
+        )
+    assert chat(client).choices

@@ -7,6 +7,6 @@ held to the installed client by tests that validate every answer strictly.
 from __future__ import annotations
 
 from llmwatch.demo.answers.common import Store
-from llmwatch.demo.answers.route import answer, refusal
+from llmwatch.demo.answers.route import answer, malformed, refusal
 
-__all__ = ["Store", "answer", "refusal"]
+__all__ = ["Store", "answer", "malformed", "refusal"]

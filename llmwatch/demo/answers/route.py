@@ -70,6 +70,12 @@ def refusal(exchange: Exchange, script: Script) -> Answer:
     return _with_headers(reply(body, status=script.status), exchange, script)
 
 
+def malformed(exchange: Exchange, error: Exception) -> Answer:
+    """Answer that the request (or its script) makes no sense."""
+    body = error_body(f"Cannot read this request: {error!r}", "invalid_request_error")
+    return _with_headers(reply(body, status=400), exchange, Script())
+
+
 _ERRORS: dict[int, tuple[str, str, str | None]] = {
     400: ("Invalid 'messages': empty array.", "invalid_request_error", "empty_array"),
     401: ("Incorrect API key provided.", "invalid_request_error", "invalid_api_key"),

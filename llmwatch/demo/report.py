@@ -1,0 +1,245 @@
+"""What llmwatch saw, for a terminal: read from the embedded store, drawn with rich.
+
+Everything here comes from the files; only `truth` also looks at what the server recorded.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from math import log10
+from pathlib import Path
+from statistics import median, quantiles
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from llmwatch import semconv
+from llmwatch.demo.wire import Exchange
+from llmwatch.export.store_reader import StoredPoint, StoredSpan
+
+WIDE = 100
+"""Columns of a terminal from which on there is room for everything."""
+
+BARS = "▁▂▃▄▅▆▇█"
+STALL = 1.0
+"""Seconds from which on a gap is drawn as a stall: llmwatch's default."""
+
+NOTHING = Text("·", style="dim")
+
+
+# --- operations --------------------------------------------------------------------------------
+
+
+def operations(spans: Sequence[StoredSpan], width: int) -> Table:
+    """One row an operation, in the order of their starts; children are indented."""
+    wide = width >= WIDE
+    costs = any(semconv.COST in span.attributes for span in spans)
+    table = _table("Operations", "from the spans")
+    table.add_column("", width=1)
+    table.add_column("call", no_wrap=True, min_width=19)
+    if wide:
+        table.add_column("operation", no_wrap=True)
+    table.add_column("model", no_wrap=True, ratio=1)
+    for name in ("time", "first\nchunk", "gap p50/\np95, ms", "tokens\nin→out"):
+        table.add_column(name, justify="right", no_wrap=True)
+    if wide:
+        table.add_column("tok/s", justify="right", no_wrap=True)
+    if costs:
+        table.add_column("cost, $", justify="right", no_wrap=True)
+    for span in spans:
+        cells = _cells(span, spans)
+        kept = [name for name in cells if wide or name not in ("operation", "rate")]
+        table.add_row(*(cells[name] for name in kept if costs or name != "cost"))
+    return table
+
+
+def _cells(span: StoredSpan, spans: Sequence[StoredSpan]) -> dict[str, RenderableType]:
+    found = span.attributes
+    model = found.get(semconv.RESPONSE_MODEL) or found.get(semconv.REQUEST_MODEL)
+    return {
+        "mark": _mark(span),
+        "call": _call(span, spans),
+        "operation": found.get(semconv.OPERATION_NAME, span.name),
+        "model": Text(model, style="cyan", overflow="ellipsis") if model else NOTHING,
+        "time": seconds(span.duration),
+        "first": _or_nothing(found.get(semconv.RESPONSE_TIME_TO_FIRST_CHUNK), seconds),
+        "gaps": _gaps(span),
+        "tokens": _tokens(span),
+        "rate": _or_nothing(found.get(semconv.OUTPUT_TOKEN_RATE), lambda rate: f"{rate:.0f}"),
+        "cost": _or_nothing(found.get(semconv.COST), dollars),
+    }
+
+
+def _or_nothing(value: float | None, show: Callable[[float], str]) -> RenderableType:
+    return NOTHING if value is None else show(value)
+
+
+def _mark(span: StoredSpan) -> Text:
+    if span.status == 2:
+        return Text("✗", style="bold red")
+    if _ending(span) not in (None, "exhausted"):
+        return Text("○", style="yellow")
+    return Text("✓", style="green")
+
+
+def _ending(span: StoredSpan) -> str | None:
+    ending: str | None = span.attributes.get(semconv.STREAM_ENDING)
+    return ending
+
+
+def _call(span: StoredSpan, spans: Sequence[StoredSpan]) -> Text:
+    """The title of the scene, and below it what went wrong."""
+    nested = any(span.parent_id == other.span_id for other in spans)
+    name = span.attributes.get(semconv.OPERATION_NAME) if nested else None
+    text = Text(f"└ {name}" if nested else str(span.attributes.get(semconv.ROUTE, span.name)))
+    if error := span.attributes.get(semconv.ERROR_TYPE):
+        text.append(f"\n{error}", style="red")
+    elif _ending(span) not in (None, "exhausted"):
+        text.append(f"\n{_ending(span)}", style="yellow")
+    elif retries := span.attributes.get(semconv.CLIENT_RETRIES):
+        text.append(f"\nafter {retries} retry" if retries == 1 else f"\nafter {retries} retries")
+    return text
+
+
+def _gaps(span: StoredSpan) -> RenderableType:
+    found = span.attributes
+    if semconv.STREAM_GAP_P50 not in found:
+        return NOTHING
+    middle, high = found[semconv.STREAM_GAP_P50] * 1e3, found[semconv.STREAM_GAP_P95] * 1e3
+    stalls = found.get(semconv.STREAM_STALLS)
+    return Text(f"{middle:.0f}/{high:.0f}").append("!" if stalls else "", style="bold red")
+
+
+def _tokens(span: StoredSpan) -> RenderableType:
+    used = span.attributes.get(semconv.USAGE_INPUT_TOKENS)
+    made = span.attributes.get(semconv.USAGE_OUTPUT_TOKENS)
+    if used is None and made is None:
+        return NOTHING
+    return f"{'·' if used is None else used}→{'·' if made is None else made}"
+
+
+# --- one stream --------------------------------------------------------------------------------
+
+
+def stream(span: StoredSpan, exchange: Exchange, width: int) -> Group:
+    """The gaps of one stream as bars, its numbers, and what the server says of them."""
+    arrivals = [offset / 1e6 for offset in span.attributes[semconv.STREAM_TIMELINE]]
+    gaps = [after - before for before, after in pairwise(arrivals)]
+    found = span.attributes
+    facts = [
+        f"{len(arrivals)} chunks",
+        f"first after {seconds(arrivals[0])}",
+        f"first text after {seconds(found.get(semconv.TIME_TO_FIRST_OUTPUT, arrivals[0]))}",
+        f"p50 {seconds(median(gaps))}",
+        f"longest {seconds(max(gaps))}",
+        f"stalls {found.get(semconv.STREAM_STALLS, 0)}",
+    ]
+    title = Text("The gaps between the chunks of ", style="bold")
+    title.append(f"{found.get(semconv.ROUTE)}", style="bold cyan").append(" (log scale)", "dim")
+    return Group(title, sparkline(gaps, width), Text(" · ".join(facts)), truth(gaps, exchange))
+
+
+def sparkline(gaps: Sequence[float], width: int) -> Text:
+    """One bar a gap, on a logarithmic scale; the longest of several where they do not fit."""
+    step = -(-len(gaps) // width)
+    longest = [max(gaps[start : start + step]) for start in range(0, len(gaps), step)]
+    low, high = (log10(max(each, 1e-5)) for each in (min(longest), max(longest)))
+    text = Text()
+    for gap in longest:
+        share = (log10(max(gap, 1e-5)) - low) / ((high - low) or 1.0)
+        text.append(BARS[round(share * (len(BARS) - 1))], "red" if gap >= STALL else "cyan")
+    return text
+
+
+def truth(gaps: Sequence[float], exchange: Exchange) -> Text:
+    """How far the gaps are from those between the server's own writes."""
+    written = [write.start for write in exchange.writes][: len(gaps) + 1]
+    real = [after - before for before, after in pairwise(written)]
+    errors = sorted(abs(seen - true) for seen, true in zip(gaps, real, strict=True))
+    high = quantiles(errors, n=20)[-1]
+    text = Text("Against the moments at which the server wrote: ", style="dim")
+    text.append(f"a gap is off by {seconds(median(errors))} (p50), {seconds(high)} (p95)")
+    return text
+
+
+# --- metrics -----------------------------------------------------------------------------------
+
+
+def metrics(points: Iterable[StoredPoint]) -> Table:
+    """One row a metric (tokens: one a type), over all its series at their latest."""
+    latest: dict[tuple[str, str], StoredPoint] = {}
+    for point in points:
+        latest[point.metric, str(sorted(point.attributes.items()))] = point
+    rows: defaultdict[tuple[str, str], list[StoredPoint]] = defaultdict(list)
+    for point in latest.values():
+        rows[point.metric, point.attributes.get(semconv.TOKEN_TYPE, "")].append(point)
+    table = _table("Metrics", "as exported")
+    table.add_column("metric", no_wrap=True)
+    for name in ("series", "count", "mean", "total"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for (name, kind), series in sorted(rows.items()):
+        title = Text(name).append(f" {kind}", style="cyan")
+        table.add_row(title, str(len(series)), *_summary(series))
+    return table
+
+
+def _summary(series: Sequence[StoredPoint]) -> tuple[RenderableType, ...]:
+    unit = series[0].unit
+    if series[0].kind != "histogram":
+        return NOTHING, NOTHING, f"{sum(each.value or 0 for each in series):g}"
+    count, total = sum(each.count for each in series), sum(each.sum or 0.0 for each in series)
+    mean = total / count if count else 0.0
+    if unit == "s":
+        return str(count), seconds(mean), NOTHING
+    if unit == "{USD}":
+        return str(count), f"${dollars(mean)}", f"${dollars(total)}"
+    added = f"{total:,.0f}" if unit == "{token}" else NOTHING
+    return str(count), f"{mean:,.0f}", added
+
+
+# --- words and numbers -------------------------------------------------------------------------
+
+
+def files(where: Path) -> Text:
+    """Where the store is, and what is in it."""
+    sizes = {path.name: path.stat().st_size for path in sorted(where.glob("*.jsonl"))}
+    text = Text("Stored ", style="bold").append(f"in {where}", style="default")
+    for name, size in sizes.items():
+        text.append(f"\n  {name}", style="cyan").append(f"  {size / 1024:,.0f} KiB", style="dim")
+    return text
+
+
+NEXT = """\
+[bold]Next[/]
+  in your program    [cyan]import llmwatch; llmwatch.instrument()[/]
+  to a collector     [cyan]OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318[/] in its environment
+  this server        [cyan]python -m llmwatch.demo.server[/] for programs of your own"""
+
+
+def _table(title: str, source: str) -> Table:
+    heading = Text(title, style="bold").append(f"  {source}", style="dim not bold")
+    return Table(
+        title=heading,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        header_style="dim",
+    )
+
+
+def seconds(value: float) -> str:
+    """A duration in three digits or so: ``0.21 ms``, ``21 ms``, ``1.12 s``."""
+    if value >= 1:
+        return f"{value:.2f} s"
+    return f"{value * 1e3:.0f} ms" if value >= 0.01 else f"{value * 1e3:.2f} ms"
+
+
+def dollars(value: float) -> str:
+    """An amount in two significant digits, never in exponents: ``0.00034``."""
+    digits = 2 if value >= 0.1 or value <= 0 else 1 - int(log10(value) // 1)
+    return f"{value:.{min(digits, 8)}f}"
