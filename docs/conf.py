@@ -20,6 +20,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
 ]
+default_role = "code"  # `name` in docstrings
 exclude_patterns = ["_build"]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
@@ -28,8 +29,8 @@ myst_heading_anchors = 3
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 nitpick_ignore_regex = [
-    # Types of other projects: linking them needs their inventories, and so a network.
-    ("py:.*", r"(?!llmwatch).*"),
+    # Types of other projects, whose inventories would need a network, and of our own lower floors.
+    ("py:.*", r"(?!llmwatch\.\w+$).*"),
 ]
 
 html_theme = "furo"
