@@ -1,0 +1,127 @@
+"""Exporters by name: OTLP over http or grpc, and whatever is installed under a standard name.
+
+What only the environment says (timeouts, certificates, compression, ``OTEL_EXPORTER_OTLP_*``
+endpoints and headers) is left to the exporters, which read it themselves: only what `Config` sets
+is passed on. Headers hold keys: they go from the `Config` to the exporter and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, cast
+
+from llmwatch.config import Config, Protocol
+from llmwatch.errors import ConfigError
+from llmwatch.export.dropped import Signal
+
+_HTTP = "opentelemetry.exporter.otlp.proto.http"
+_GRPC = "opentelemetry.exporter.otlp.proto.grpc"
+_CLASSES: Mapping[tuple[Signal, Protocol], tuple[str, str]] = {
+    ("traces", "http/protobuf"): (f"{_HTTP}.trace_exporter", "OTLPSpanExporter"),
+    ("metrics", "http/protobuf"): (f"{_HTTP}.metric_exporter", "OTLPMetricExporter"),
+    ("logs", "http/protobuf"): (f"{_HTTP}._log_exporter", "OTLPLogExporter"),
+    ("traces", "grpc"): (f"{_GRPC}.trace_exporter", "OTLPSpanExporter"),
+    ("metrics", "grpc"): (f"{_GRPC}.metric_exporter", "OTLPMetricExporter"),
+    ("logs", "grpc"): (f"{_GRPC}._log_exporter", "OTLPLogExporter"),
+}
+_BY_NAME: Mapping[str, Protocol | None] = {
+    "otlp": None,
+    "otlp_proto_http": "http/protobuf",
+    "otlp_proto_grpc": "grpc",
+}
+
+
+def is_otlp(name: str) -> bool:
+    """True if *name*, as found in ``OTEL_*_EXPORTER``, means OTLP."""
+    return name in _BY_NAME
+
+
+def factory(config: Config, signal: Signal, name: str) -> Callable[[], Any]:
+    """What builds the OTLP exporter of *signal*; nothing is imported before it is called.
+
+    Args:
+        config: Its endpoint, headers and protocol win over the environment.
+        signal: What is exported.
+        name: One of the names for which `is_otlp` is true.
+
+    Raises:
+        ConfigError: If the protocol is unknown, or the endpoint has no scheme but needs one.
+    """
+    protocol = _BY_NAME[name] or _protocol(config, signal)
+    module, class_name = _CLASSES[signal, protocol]
+    arguments = _arguments(config, signal, protocol)
+
+    def build() -> Any:
+        import_module("netrc")  # requests does so when it sends: a fork must not meet that
+        return getattr(import_module(module), class_name)(**arguments)
+
+    return build
+
+
+def named(signal: Signal, name: str) -> Callable[[], Any]:
+    """The class, or other factory, that is installed as exporter *name* for *signal*.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    group = entry_points(group=f"opentelemetry_{signal}_exporter")
+    for each in group:
+        if each.name == name:
+            return cast(Callable[[], Any], each.load())
+    known = sorted({each.name for each in group} | {"none"})
+    raise ConfigError(
+        f"OTEL_{signal.upper()}_EXPORTER={name!r} cannot be used: no such exporter is installed. "
+        f"There are: {', '.join(known)}."
+    )
+
+
+def metric_preferences() -> tuple[Any, Any] | None:
+    """Temporality and aggregation that OTLP metric exporters take from the environment.
+
+    None where the installed exporters keep them to themselves: then one must be built to ask it.
+    """
+    try:
+        shared = import_module("opentelemetry.exporter.otlp.common._aggregation")
+        return shared._get_temporality(None), shared._get_aggregation(None)
+    except (ImportError, AttributeError):
+        return None
+
+
+def _protocol(config: Config, signal: Signal) -> Protocol:
+    if config.protocol is not None:
+        return config.protocol
+    for variable in (
+        f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL",
+        "OTEL_EXPORTER_OTLP_PROTOCOL",
+    ):
+        if text := os.environ.get(variable, "").strip():
+            if (signal, text) not in _CLASSES:
+                raise ConfigError(
+                    f"{variable}={text!r} cannot be used: give 'http/protobuf' or 'grpc'."
+                )
+            return cast(Protocol, text)
+    return "http/protobuf"
+
+
+def _arguments(config: Config, signal: Signal, protocol: Protocol) -> dict[str, Any]:
+    arguments: dict[str, Any] = {}
+    if config.endpoint is not None:
+        arguments["endpoint"] = _endpoint(config.endpoint, signal, protocol)
+    if config.headers:
+        # grpc metadata must be lower case, and http headers may be
+        arguments["headers"] = {key.lower(): text for key, text in config.headers.items()}
+    return arguments
+
+
+def _endpoint(endpoint: str, signal: Signal, protocol: Protocol) -> str:
+    if protocol == "grpc":
+        return endpoint
+    if "://" not in endpoint:
+        raise ConfigError(
+            f"endpoint={endpoint!r} cannot be used with http/protobuf: give a URL that starts with "
+            "http:// or https://, or protocol='grpc'."
+        )
+    return f"{endpoint}/v1/{signal}"
