@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from queue import SimpleQueue
 from threading import Event, Lock, Thread, current_thread
 
 from llmwatch._guard import Guard
@@ -36,13 +37,13 @@ class Worker:
         if self._thread is None and not self._start():
             self._asked = False
             return False
-        self._wake.set()
+        self._bell.put(None)
         return True
 
     def close(self, timeout: float = 1.0) -> None:
         """End the thread, waiting for it at most *timeout* seconds."""
         self._closing.set()
-        self._wake.set()
+        self._bell.put(None)
         thread = self._thread
         if thread is not None and thread is not current_thread():
             thread.join(timeout)
@@ -51,7 +52,8 @@ class Worker:
         """Forget the thread: in a forked child it does not exist."""
         self._thread: Thread | None = None
         self._starting = Lock()
-        self._wake = Event()
+        # Not an Event: a finaliser may ring it while this very thread is waiting for it.
+        self._bell: SimpleQueue[None] = SimpleQueue()
         self._asked = False
 
     def _start(self) -> bool:
@@ -69,10 +71,9 @@ class Worker:
         return True
 
     def _run(self) -> None:
-        wake = self._wake
+        bell = self._bell
         while True:
-            wake.wait()
-            wake.clear()
+            bell.get()
             if self._closing.wait(self._pause):
                 return
             self._asked = False
