@@ -20,7 +20,6 @@ from opentelemetry.context import Context
 from llmwatch.measure.timeline import Timeline
 from llmwatch.signals.context import OPERATION_KEY, detach
 from llmwatch.signals.operation import Operation
-from llmwatch.signals.streams import ending_of
 
 Item = TypeVar("Item")
 Sent = TypeVar("Sent")
@@ -117,7 +116,7 @@ def _end(operation: Operation | None, error: BaseException, *, closing: bool) ->
     if isinstance(error, GeneratorExit):
         operation.abandon("closed" if closing else "abandoned")
     elif not isinstance(error, (StopIteration, StopAsyncIteration)):
-        operation.finish(error, ending=ending_of(error))
+        operation.finish(error)
     elif closing:
         operation.abandon("closed")
     else:

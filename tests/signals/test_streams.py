@@ -15,8 +15,8 @@ from opentelemetry.trace import StatusCode
 
 from llmwatch import _guard, semconv
 from llmwatch.measure.record import OperationRecord
-from llmwatch.signals.operation import Operation
-from llmwatch.signals.streams import atimed, ending_of, timed
+from llmwatch.signals.operation import Operation, ending_of
+from llmwatch.signals.streams import atimed, timed
 from tests.watched import Watched, watched
 
 

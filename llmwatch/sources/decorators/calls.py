@@ -13,7 +13,6 @@ from opentelemetry import context as otel_context
 from llmwatch.signals import active
 from llmwatch.signals.operation import Operation
 from llmwatch.signals.steps import asteps, steps
-from llmwatch.signals.streams import ending_of
 from llmwatch.sources.decorators.plan import Call, Plan
 
 Maker = Callable[[Call, Plan], Call]
@@ -108,7 +107,7 @@ class _Inside:
             self._operation.error_type = "GeneratorExit"
             self._operation.abandon()
         elif error is not None:
-            self._operation.finish(error, ending=ending_of(error))
+            self._operation.finish(error)
 
 
 def _result(operation: Operation, result: Any) -> Any:
