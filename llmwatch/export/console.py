@@ -2,7 +2,7 @@
 
 ``LLMWATCH_CONSOLE=1`` or ``console=True``. The fields, each left out where it is unknown:
 
-    llmwatch chat gpt-4o-mini  1.24 s  first 0.31 s  12→85 tok  68.5 tok/s  $0.0000528
+    llmwatch chat gpt-4o-mini  1.24 s  first 310 ms  12→85 tok  68.5 tok/s  $0.0000528
 """
 
 from __future__ import annotations
@@ -46,16 +46,20 @@ def line(record: OperationRecord) -> str:
 
 
 def _numbers(record: OperationRecord) -> Iterator[str]:
-    yield f"{record.duration:.3g} s"
+    yield _time(record.duration)
     first = record.timing.time_to_first_chunk if record.timing is not None else None
     if first is not None:
-        yield f"first {first:.3g} s"
+        yield f"first {_time(first)}"
     if record.usage is not None:
         yield from _tokens(record.usage)
     if record.output_token_rate is not None:
         yield f"{record.output_token_rate:.1f} tok/s"
     if record.cost is not None:
         yield f"${record.cost:.7f}".rstrip("0").rstrip(".")
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"
 
 
 def _tokens(usage: Usage) -> Iterator[str]:
