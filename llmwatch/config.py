@@ -1,0 +1,315 @@
+"""Settings: a keyword of `instrument` over ``LLMWATCH_*`` over ``OTEL_*`` over the default.
+
+Validated once, here, at the call that was wrong. What the standard ``OTEL_*`` variables say about
+exporters, resources, samplers and limits is left to the OpenTelemetry SDK, which reads them itself.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from typing import Any, Literal, TypedDict, cast
+from urllib.parse import urlsplit
+
+from llmwatch.errors import ConfigError
+
+Protocol = Literal["http/protobuf", "grpc"]
+Semconv = Literal["1.41", "genai-0.1", "dup"]
+
+
+class CaptureContent(Enum):
+    """Where prompts, answers and tool arguments go. The names are OpenTelemetry's."""
+
+    NO_CONTENT = "no_content"
+    SPAN_ONLY = "span_only"
+    EVENT_ONLY = "event_only"
+    SPAN_AND_EVENT = "span_and_event"
+
+    @property
+    def on_spans(self) -> bool:
+        """True if content goes on spans."""
+        return self in (CaptureContent.SPAN_ONLY, CaptureContent.SPAN_AND_EVENT)
+
+    @property
+    def on_events(self) -> bool:
+        """True if content goes on events."""
+        return self in (CaptureContent.EVENT_ONLY, CaptureContent.SPAN_AND_EVENT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Every setting of `instrument`, validated and frozen.
+
+    Built by `Config.load`; each field is a keyword of `instrument` and, where it is not an object,
+    the environment variable ``LLMWATCH_`` + its name in capitals.
+    """
+
+    service_name: str | None = None
+    """``service.name`` of the resource; else ``OTEL_SERVICE_NAME``."""
+    endpoint: str | None = None
+    """Base URL of an OTLP receiver, for example ``http://localhost:4318``; for grpc the scheme may
+    be left out (``collector:4317``), which means TLS."""
+    protocol: Protocol | None = None
+    """``http/protobuf`` or ``grpc``; else ``OTEL_EXPORTER_OTLP_PROTOCOL``, else http/protobuf."""
+    headers: Mapping[str, str] | None = field(default=None, repr=False)
+    """Headers sent to the OTLP receiver; never shown, they hold keys."""
+    resource_attributes: Mapping[str, str] = field(default_factory=dict)
+    """Added to the resource, over ``OTEL_RESOURCE_ATTRIBUTES``."""
+    sources: tuple[str, ...] | None = None
+    """What to watch by name; None: everything that is installed."""
+    capture_content: CaptureContent = CaptureContent.NO_CONTENT
+    """Whether and where prompts and answers are recorded; else
+    ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT``. True means SPAN_AND_EVENT."""
+    redact: Callable[[str], str | None] | None = None
+    """Called with every captured text; what it returns is recorded instead, None drops it."""
+    content_limit: int = 16_384
+    """Captured texts are cut to this many characters."""
+    semconv: Semconv = "1.41"
+    """Which GenAI conventions name the signals: ``1.41``, ``genai-0.1``, or ``dup`` for both."""
+    tracer_provider: Any = None
+    meter_provider: Any = None
+    logger_provider: Any = None
+    set_global: bool = False
+    """Make the providers that llmwatch builds the global ones."""
+    sample_ratio: float | None = None
+    """Share of traces to keep, 0 to 1, by parent-based trace-id ratio; else ``OTEL_TRACES_SAMPLER``."""
+    export_interval: float | None = None
+    """Seconds between two metric exports; else ``OTEL_METRIC_EXPORT_INTERVAL``."""
+    console: bool = False
+    """Print one line per call on stderr."""
+    store_path: str | None = None
+    """Directory of the embedded store; None: ``~/.local/state/llmwatch`` (or ``XDG_STATE_HOME``)."""
+    store_limit: int = 64 * 1024 * 1024
+    """Bytes the embedded store may take before its oldest files go."""
+    operation_events: bool = False
+    """Emit an event with the details of every operation even when content is not captured."""
+    stream_usage: bool = False
+    """Ask servers for token usage on streamed chat and text completions that did not ask."""
+    estimate_usage: bool = False
+    """Where a stream reports no usage, count output chunks as tokens, labelled as an estimate."""
+    timeline: bool = False
+    """Put the arrival time of every chunk on the span, as one array of microseconds."""
+    stall_after: float = 1.0
+    """Seconds; a gap between two chunks longer than this counts as a stall."""
+    propagate: tuple[str, ...] = ("localhost", "127.0.0.1", "::1")
+    """Hosts that are sent the trace context (``traceparent``) with a request."""
+    metric_attributes: tuple[str, ...] = ("route", "tenant")
+    """Keys of `llmwatch.attributes` that go on metrics too; keep their values few."""
+    alongside: bool = False
+    """Go on even where another OpenAI instrumentation is active (calls are then counted twice)."""
+    cost: bool = True
+    """Compute costs where the extra ``cost`` is installed."""
+    flush_timeout: float = 5.0
+    """Seconds that the flush at exit, at shutdown and on SIGTERM may take."""
+    handle_sigterm: bool = True
+    """Flush when the process is told to stop by SIGTERM and nobody else handles it."""
+
+    @classmethod
+    def load(cls, **given: Any) -> Config:
+        """Merge keywords, environment and defaults, and validate the result.
+
+        Raises:
+            ConfigError: Naming the setting, where the value came from, and the remedy.
+        """
+        known = {each.name for each in fields(cls)}
+        for name in given:
+            if name not in known:
+                raise ConfigError(f"instrument() has no setting {name!r}. It has: {', '.join(sorted(known))}.")
+        values: dict[str, Any] = {}
+        for name in known:
+            if (value := given.get(name)) is not None:
+                values[name] = _PARSERS[name](value, f"{name}=")
+            elif (found := _from_environment(name)) is not None:
+                variable, text = found
+                values[name] = _PARSERS[name](text, f"{variable}=")
+        return cls(**values)
+
+
+class Settings(TypedDict, total=False):
+    """The keywords of `instrument`; `Config` says what each means."""
+
+    service_name: str | None
+    endpoint: str | None
+    protocol: Protocol | None
+    headers: Mapping[str, str] | str | None
+    resource_attributes: Mapping[str, str] | str | None
+    sources: Iterable[str] | None
+    capture_content: CaptureContent | bool | str | None
+    redact: Callable[[str], str | None] | None
+    content_limit: int | None
+    semconv: Semconv | None
+    tracer_provider: Any
+    meter_provider: Any
+    logger_provider: Any
+    set_global: bool | None
+    sample_ratio: float | None
+    export_interval: float | None
+    console: bool | None
+    store_path: str | os.PathLike[str] | None
+    store_limit: int | None
+    operation_events: bool | None
+    stream_usage: bool | None
+    estimate_usage: bool | None
+    timeline: bool | None
+    stall_after: float | None
+    propagate: Iterable[str] | None
+    metric_attributes: Iterable[str] | None
+    alongside: bool | None
+    cost: bool | None
+    flush_timeout: float | None
+    handle_sigterm: bool | None
+
+
+_FALLBACK = {
+    "service_name": "OTEL_SERVICE_NAME",
+    "capture_content": "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT",
+}
+_OBJECTS = {"tracer_provider", "meter_provider", "logger_provider", "redact"}
+
+
+def _from_environment(name: str) -> tuple[str, str] | None:
+    if name in _OBJECTS:
+        return None
+    for variable in (f"LLMWATCH_{name.upper()}", _FALLBACK.get(name)):
+        if variable and (text := os.environ.get(variable, "").strip()):
+            return variable, text
+    return None
+
+
+def _wrong(where: str, value: object, remedy: str) -> ConfigError:
+    return ConfigError(f"{where}{value!r} cannot be used: {remedy}")
+
+
+def _text(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise _wrong(where, value, "give a non-empty string.")
+    return value.strip()
+
+
+def _boolean(value: Any, where: str) -> bool:
+    if isinstance(value, bool):
+        return value
+    known = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if isinstance(value, str) and value.lower() in known:
+        return known[value.lower()]
+    raise _wrong(where, value, "give true or false.")
+
+
+def _number(low: float, high: float, kind: type[int] | type[float]) -> Callable[[Any, str], Any]:
+    def parse(value: Any, where: str) -> Any:
+        try:
+            if isinstance(value, bool):
+                raise ValueError
+            number = kind(value)
+        except (TypeError, ValueError):
+            number = None
+        if number is None or not low <= number <= high:
+            raise _wrong(where, value, f"give a number from {low:g} to {high:g}.")
+        return number
+
+    return parse
+
+
+def _choice(*choices: str) -> Callable[[Any, str], str]:
+    def parse(value: Any, where: str) -> str:
+        if value not in choices:
+            raise _wrong(where, value, f"give one of {', '.join(map(repr, choices))}.")
+        return cast(str, value)
+
+    return parse
+
+
+def _names(value: Any, where: str) -> tuple[str, ...]:
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, Iterable) or not all(isinstance(part, str) for part in parts):
+        raise _wrong(where, value, "give strings, or one string with commas.")
+    return tuple(part.strip() for part in parts if part.strip())
+
+
+def _mapping(value: Any, where: str) -> dict[str, str]:
+    if isinstance(value, str):
+        pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
+        if all(middle for _, middle, _ in pairs):
+            return {key.strip(): text.strip() for key, _, text in pairs}
+    elif isinstance(value, Mapping) and all(isinstance(part, str) for pair in value.items() for part in pair):
+        return dict(value)
+    shown = "(hidden)" if "header" in where.lower() else value
+    raise _wrong(where, shown, "give a mapping of strings to strings, or 'key=value,key=value'.")
+
+
+def _capture(value: Any, where: str) -> CaptureContent:
+    if isinstance(value, CaptureContent):
+        return value
+    if isinstance(value, bool) or str(value).lower() in ("true", "false"):
+        yes = str(value).lower() == "true"
+        return CaptureContent.SPAN_AND_EVENT if yes else CaptureContent.NO_CONTENT
+    try:
+        return CaptureContent(str(value).lower())
+    except ValueError:
+        names = ", ".join(each.name for each in CaptureContent)
+        raise _wrong(where, value, f"give one of {names}.") from None
+
+
+def _url(value: Any, where: str) -> str:
+    text = _text(value, where).rstrip("/")
+    if "@" in text or "?" in text:
+        raise _wrong(where, "(hidden)", "put keys and passwords in headers=, which is never shown.")
+    try:
+        parts = urlsplit(text if "://" in text else f"//{text}")
+        complete = bool(parts.hostname) and (parts.port is not None or bool(parts.scheme))
+    except ValueError:
+        complete = False
+    if not complete or parts.scheme not in ("", "http", "https"):
+        raise _wrong(where, value, "give a URL like http://localhost:4318, or host:port for grpc.")
+    return text
+
+
+def _callable(value: Any, where: str) -> Any:
+    if not callable(value):
+        raise _wrong(where, value, "give a function of one string that returns a string or None.")
+    return value
+
+
+def _provider(method: str) -> Callable[[Any, str], Any]:
+    def parse(value: Any, where: str) -> Any:
+        if not hasattr(value, method):
+            raise _wrong(where, value, f"give an OpenTelemetry provider (an object with {method}()).")
+        return value
+
+    return parse
+
+
+_PARSERS: dict[str, Callable[[Any, str], Any]] = {
+    "service_name": _text,
+    "endpoint": _url,
+    "protocol": _choice("http/protobuf", "grpc"),
+    "headers": _mapping,
+    "resource_attributes": _mapping,
+    "sources": _names,
+    "capture_content": _capture,
+    "redact": _callable,
+    "content_limit": _number(1, 10_000_000, int),
+    "semconv": _choice("1.41", "genai-0.1", "dup"),
+    "tracer_provider": _provider("get_tracer"),
+    "meter_provider": _provider("get_meter"),
+    "logger_provider": _provider("get_logger"),
+    "set_global": _boolean,
+    "sample_ratio": _number(0, 1, float),
+    "export_interval": _number(0.01, 86_400, float),
+    "console": _boolean,
+    "store_path": lambda value, where: _text(os.fspath(value), where),
+    "store_limit": _number(65_536, 1 << 50, int),
+    "operation_events": _boolean,
+    "stream_usage": _boolean,
+    "estimate_usage": _boolean,
+    "timeline": _boolean,
+    "stall_after": _number(0.001, 3600, float),
+    "propagate": _names,
+    "metric_attributes": _names,
+    "alongside": _boolean,
+    "cost": _boolean,
+    "flush_timeout": _number(0, 3600, float),
+    "handle_sigterm": _boolean,
+}

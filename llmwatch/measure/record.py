@@ -1,0 +1,74 @@
+"""The frozen result of watching one operation.
+
+A record holds what was observed, never what it is called in a backend: names belong to `semconv`.
+None means unknown; there is no zero for the unknown.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from llmwatch.measure.timeline import StreamTiming
+
+
+class Usage(NamedTuple):
+    """Token counts as the server reported them; None where it did not."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    audio_input_tokens: int | None = None
+    audio_output_tokens: int | None = None
+    estimated: bool = False
+    """True where `output_tokens` was counted from chunks because the server reported nothing."""
+
+
+class Series(NamedTuple):
+    """What tells the metric streams of one operation from those of another: few values each."""
+
+    operation: str
+    provider: str
+    request_model: str | None = None
+    response_model: str | None = None
+    server_address: str | None = None
+    server_port: int | None = None
+    error_type: str | None = None
+    extra: tuple[tuple[str, str | int | float | bool], ...] = ()
+    """Further allow-listed attributes as (full attribute name, value), sorted by name."""
+
+
+class OperationRecord(NamedTuple):
+    """One finished operation. Times in seconds.
+
+    `ended_at` is Unix time in nanoseconds; `trace_id` and `span_id` are 0 where the span was not
+    sampled, so that no exemplar points at a trace that nobody kept.
+    """
+
+    series: Series
+    duration: float
+    ended_at: int
+    usage: Usage | None = None
+    timing: StreamTiming | None = None
+    cost: float | None = None
+    client_wait: float | None = None
+    trace_id: int = 0
+    span_id: int = 0
+
+    @property
+    def time_per_output_token(self) -> float | None:
+        """TPOT: (last - first output) / (output tokens - 1); None below two tokens."""
+        timing, usage = self.timing, self.usage
+        if timing is None or usage is None or usage.output_tokens is None:
+            return None
+        if usage.output_tokens < 2 or timing.output_span is None:
+            return None
+        return timing.output_span / (usage.output_tokens - 1)
+
+    @property
+    def output_token_rate(self) -> float | None:
+        """Output tokens per second of this one operation; None where unknown."""
+        if self.usage is None or not self.usage.output_tokens or self.duration <= 0:
+            return None
+        return self.usage.output_tokens / self.duration

@@ -1,0 +1,171 @@
+"""Wire everything: settings → providers → signals → sources; undo in reverse order.
+
+There is at most one session in a process. `instrument` while one exists changes nothing, unless
+the settings differ: then the old one is undone first.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+from collections.abc import Callable
+from threading import RLock
+from time import monotonic
+from typing import Unpack
+
+from opentelemetry.trace import Tracer
+
+from llmwatch import semconv
+from llmwatch._clash import warn_of_clash
+from llmwatch._version import __version__
+from llmwatch.config import Config, Settings
+from llmwatch.errors import ConfigError
+from llmwatch.export.console import Console
+from llmwatch.export.dropped import dropped_counts
+from llmwatch.export.pipeline import Pipeline
+from llmwatch.export.providers import Providers
+from llmwatch.signals import active
+from llmwatch.signals.events import Events
+from llmwatch.signals.metrics import Metrics
+from llmwatch.signals.operation import Signals
+
+SOURCES = {"openai": "llmwatch.sources.openai.source"}
+"""Name of each source, and the module whose ``install(signals)`` starts it."""
+
+
+class Session:
+    """One instrumented process: what was built, and how to undo it.
+
+    Args:
+        config: Validated settings.
+
+    Raises:
+        ConfigError: If a setting turns out to be unusable; nothing stays installed then.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        for name in self._sources():
+            if name not in SOURCES:
+                known = ", ".join(map(repr, SOURCES))
+                raise ConfigError(f"sources={name!r} cannot be used: give some of {known}.")
+        self.pipeline = Pipeline(config)
+        self._built = built = self.pipeline.providers
+        self.metrics = self._count(built)
+        self.signals = Signals(config, _tracer(built), self.metrics, _events(config, built))
+        if config.console:
+            self.signals.listeners += (Console(),)
+        self._undo: list[Callable[[], object]] = []
+
+    def install(self) -> None:
+        """Start watching."""
+        self.pipeline.on_change(self._rewire)
+        self.pipeline.on_fork(self._forked)
+        self.pipeline.on_flush(lambda: self.metrics.flush())
+        self.pipeline.install()
+        gc.callbacks.append(self.signals.on_collection)
+        active.signals = self.signals
+        for name in self._sources():
+            source = importlib.import_module(SOURCES[name])
+            self._undo.append(source.install(self.signals).undo)
+
+    def flush(self, timeout: float) -> bool:
+        """Hand over everything seen so far, within *timeout* seconds; True if it all went."""
+        return self.pipeline.flush(timeout)
+
+    def undo(self, timeout: float) -> bool:
+        """Stop watching and hand over the rest, within *timeout* seconds; True if it all went."""
+        deadline = monotonic() + timeout
+        active.signals = None
+        if self.signals.on_collection in gc.callbacks:
+            gc.callbacks.remove(self.signals.on_collection)
+        while self._undo:
+            self._undo.pop()()
+        # The readers must collect while our counts are still at their door.
+        done = self.flush(timeout)
+        self.metrics.close()
+        return self.pipeline.undo(max(deadline - monotonic(), 0.0)) and done
+
+    def _sources(self) -> tuple[str, ...]:
+        return tuple(SOURCES) if self.config.sources is None else self.config.sources
+
+    def _count(self, built: Providers) -> Metrics:
+        metrics = Metrics(self.config, built.meter_provider)
+        metrics.watch_dropped(dropped_counts)
+        return metrics
+
+    def _rewire(self, built: Providers) -> None:
+        old, before = self.metrics, self._built
+        self._built = built
+        if built.meter_provider is not before.meter_provider:  # else its readers would lose counts
+            self.metrics = self._count(built)
+        self.signals.rewire(_tracer(built), self.metrics, _events(self.config, built))
+        if old is not self.metrics:
+            old.close()
+
+    def _forked(self) -> None:
+        global _lock
+        _lock = RLock()
+        self.metrics.reset()
+        self.signals.live.clear()
+
+
+def _tracer(built: Providers) -> Tracer:
+    return built.tracer_provider.get_tracer(
+        semconv.SCOPE, __version__, schema_url=semconv.SCHEMA_URL
+    )
+
+
+def _events(config: Config, built: Providers) -> Events:
+    return Events(config, built.logger_provider)
+
+
+_lock = RLock()
+_session: Session | None = None
+
+
+def current() -> Session | None:
+    """The session of this process, if it is instrumented."""
+    return _session
+
+
+def instrument(**settings: Unpack[Settings]) -> None:
+    """See `llmwatch.instrument`."""
+    global _session
+    config = Config.load(**settings)
+    warn_of_clash()
+    with _lock:
+        if _session is not None and _session.config == config:
+            return
+        uninstrument()
+        session = Session(config)
+        try:
+            session.install()
+        except BaseException:
+            session.undo(0.0)
+            raise
+        _session = session
+
+
+def uninstrument() -> None:
+    """See `llmwatch.uninstrument`."""
+    shutdown(None)
+
+
+def flush(timeout: float | None) -> bool:
+    """See `llmwatch.flush`."""
+    session = _session
+    if session is None:
+        return True
+    return session.flush(session.config.flush_timeout if timeout is None else timeout)
+
+
+def shutdown(timeout: float | None) -> bool:
+    """See `llmwatch.shutdown`."""
+    global _session
+    with _lock:
+        session, _session = _session, None
+        if session is None:
+            return True
+        return session.undo(session.config.flush_timeout if timeout is None else timeout)
+

@@ -1,0 +1,97 @@
+"""What travels with the context: the attributes of `llmwatch.attributes` and the operation.
+
+OpenTelemetry's context holds both, so they follow contextvars through tasks, and threads that
+copy the context. Nothing here is ever attached across a `yield` of somebody else's generator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import Token
+from typing import TYPE_CHECKING
+
+from opentelemetry import context as otel_context
+from opentelemetry.context import Context, create_key
+
+from llmwatch import semconv
+from llmwatch.errors import ConfigError
+
+if TYPE_CHECKING:
+    from llmwatch.signals.operation import Operation
+
+AttributeValue = str | bool | int | float
+
+ATTRIBUTES_KEY = create_key("llmwatch-attributes")
+OPERATION_KEY = create_key("llmwatch-operation")
+
+NO_ATTRIBUTES: Mapping[str, AttributeValue] = {}
+
+
+@contextmanager
+def attributes(
+    *,
+    route: str | None = None,
+    session: str | None = None,
+    user: str | None = None,
+    tenant: str | None = None,
+    **more: AttributeValue | None,
+) -> Iterator[None]:
+    """Put attributes on every span and event that llmwatch makes inside the block.
+
+    Args:
+        route: What the application calls this kind of request; on metrics too (keep few values).
+        session: Id of a conversation or session (``session.id``).
+        user: Id of an end user (``user.id``).
+        tenant: Id of a customer; on metrics too (keep few values).
+        **more: Any other attribute, under its own name with ``__`` read as ``.``; strings, numbers
+            and booleans. None removes what an outer block set.
+
+    Raises:
+        ConfigError: If a value is not a string, number or boolean.
+
+    Blocks nest; the inner value wins. The attributes follow the current OpenTelemetry context:
+    asyncio tasks and `contextvars.copy_context` see them, bare threads do not.
+    """
+    given = {"route": route, "session": session, "user": user, "tenant": tenant}
+    named: dict[str, AttributeValue | None] = {
+        semconv.CONTEXT_ATTRIBUTES[key]: _checked(key, value)
+        for key, value in given.items()
+        if value is not None
+    }
+    named |= {key.replace("__", "."): _checked(key, value) for key, value in more.items()}
+    merged = {key: value for key, value in {**_outer(), **named}.items() if value is not None}
+    token = otel_context.attach(otel_context.set_value(ATTRIBUTES_KEY, merged))
+    try:
+        yield
+    finally:
+        detach(token)
+
+
+def _outer() -> Mapping[str, AttributeValue]:
+    return otel_context.get_value(ATTRIBUTES_KEY) or NO_ATTRIBUTES  # type: ignore[return-value]
+
+
+def detach(token: Token[Context]) -> None:
+    """Undo an attach in the same frame.
+
+    A coroutine that is collected while it waits ends in somebody else's context: there is nothing
+    to undo there, and OpenTelemetry's `detach` would log an error.
+    """
+    try:
+        token.var.reset(token)
+    except ValueError:
+        return
+
+
+def _checked(key: str, value: AttributeValue | None) -> AttributeValue | None:
+    if value is not None and not isinstance(value, (str, bool, int, float)):
+        raise ConfigError(
+            f"attributes({key}={value!r}) cannot be used: give a string, a number or a boolean."
+        )
+    return value
+
+
+def current_operation(context: Context | None = None) -> Operation | None:
+    """The innermost operation of llmwatch in *context* (default: the current one)."""
+    return otel_context.get_value(OPERATION_KEY, context)  # type: ignore[return-value]

@@ -1,0 +1,360 @@
+"""One call to a model, from its start to its single finish.
+
+`Signals.start` opens the span, so that children nest and samplers see the required attributes;
+whoever watches then writes what it learns on the `Operation`, and calls `finish` as often as it
+likes: the first call counts. Nothing here raises into the user's call.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextvars import Token
+from time import perf_counter, time_ns
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+from weakref import ref
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+
+from llmwatch import semconv
+from llmwatch._guard import Guard
+from llmwatch.measure.record import OperationRecord, Series, Usage
+from llmwatch.measure.timeline import StreamTiming, Timeline
+from llmwatch.signals.context import (
+    ATTRIBUTES_KEY,
+    NO_ATTRIBUTES,
+    OPERATION_KEY,
+    AttributeValue,
+    detach,
+)
+from llmwatch.signals.content import Content
+from llmwatch.signals.cost import prepare, price
+from llmwatch.signals.events import Events
+from llmwatch.signals.metrics import Metrics
+from llmwatch.signals.span_attributes import span_attributes
+
+if TYPE_CHECKING:
+    from llmwatch.config import Config
+
+Ending = Literal["exhausted", "closed", "abandoned", "cancelled", "failed"]
+"""How a stream ended: read to its end, closed by the consumer, dropped, cancelled, broken."""
+
+_START = Guard("signals.start")
+_FINISH = Guard("signals.finish")
+_ABANDON = Guard("signals.abandon")
+_LISTEN = Guard("signals.listener")
+_SUPPRESS = "suppress_instrumentation"
+
+
+class Listener(Protocol):
+    """Somebody who wants to know when operations start and finish, on the caller's thread."""
+
+    def started(self, operation: Operation) -> None:
+        """An operation has started."""
+
+    def finished(self, operation: Operation, record: OperationRecord) -> None:
+        """An operation has finished, with this result."""
+
+
+class Operation:
+    """One watched call in progress; a source writes on it what it learns.
+
+    All attributes below `span` may be set by the source at any time before `finish`.
+    """
+
+    # Defaults live on the class: an operation sets few of them, and starting it must be cheap.
+    known: Mapping[str, Any] = NO_ATTRIBUTES
+    """Attributes that its span was started with, for its events."""
+    extra: Mapping[str, AttributeValue] = NO_ATTRIBUTES
+    """What `llmwatch.attributes` said when it started."""
+    server_address: str | None = None
+    server_port: int | None = None
+    response_model: str | None = None
+    response_id: str | None = None
+    finish_reasons: list[str] | None = None
+    usage: Usage | None = None
+    client_wait: float | None = None
+    error_type: str | None = None
+    """Overrides the error's class name as ``error.type``."""
+    timeline: Timeline | None = None
+    """Set for streamed operations only."""
+    content: Content | None = None
+    """Set only where content is captured."""
+    absorbs: bool = False
+    """True: operations inside this one are part of it and get none of their own."""
+    ending: Ending | None = None
+    reader: Callable[[Operation], None] | None = None
+    """Called once just before the end with this operation, to write on it what was seen. It must
+    not refer to the operation: a cycle would keep a dropped one alive."""
+
+    def __init__(
+        self, signals: Signals, name: str, provider: str, model: str | None, span: Span, context: Context
+    ) -> None:
+        self._signals = signals
+        self.name = name
+        self.provider = provider
+        self.request_model = model
+        self.span = span
+        self.context = context
+        """The context with this operation's span in it, and not the operation: no cycle, so that
+        dropping the last reference to an operation ends it."""
+        self.attributes: dict[str, Any] = {}
+        """Span attributes to add at the end, by full name."""
+        self.started = perf_counter()
+
+    @property
+    def active(self) -> bool:
+        """False once finished."""
+        return id(self) in self._signals.live
+
+    def enter(self) -> Token[Context]:
+        """Make this operation and its span current; give the result to `leave`."""
+        return otel_context.attach(otel_context.set_value(OPERATION_KEY, self, self.context))
+
+    @staticmethod
+    def leave(token: Token[Context]) -> None:
+        """Undo `enter`, in the same frame as it was called."""
+        detach(token)
+
+    def stream(self) -> Timeline:
+        """Say that this operation is streamed, and get the timeline to write readings on."""
+        self.timeline = timeline = Timeline(self.started)
+        return timeline
+
+    def finish(self, error: BaseException | None = None, *, ending: Ending | None = None) -> None:
+        """End the operation; only the first call does anything.
+
+        Args:
+            error: What the call raised, if it failed.
+            ending: How a stream ended; None: as *error* says.
+        """
+        if self._signals.live.pop(id(self), None) is None:
+            return
+        with _FINISH:
+            if ending is None and error is not None and self.timeline is not None:
+                ending = ending_of(error)
+            self.ending = ending
+            self._signals.finish(self, error)
+
+    def abandon(self, ending: Ending = "abandoned") -> None:
+        """End an operation that nobody waits for any more; safe inside a garbage collection."""
+        with _ABANDON:
+            signals = self._signals
+            if signals.collecting and id(self) in signals.live:
+                # The collector may have run while this thread held a lock of the SDK's.
+                signals.late.append(self)
+            else:
+                self.finish(ending=ending)
+
+    def abandon_with(self, held: object) -> None:
+        """Abandon this operation when *held* is dropped, which must be weakly referable."""
+        mine = ref(self)
+
+        def dropped(_: object) -> None:
+            if (operation := mine()) is not None:
+                operation.abandon()
+
+        self._held = ref(held, dropped)
+
+    def __del__(self) -> None:
+        signals = getattr(self, "_signals", None)
+        if signals is not None and id(self) in signals.live:
+            self.abandon()
+
+
+class Signals:
+    """Makes operations, and turns finished ones into spans, metrics and events.
+
+    Args:
+        config: The settings.
+        tracer: Where spans go.
+        metrics: Where records go to be counted.
+        events: Where events go.
+    """
+
+    def __init__(self, config: Config, tracer: trace.Tracer, metrics: Metrics, events: Events) -> None:
+        self.config = config
+        self.tracer = tracer
+        self.metrics = metrics
+        self.events = events
+        self.listeners: tuple[Listener, ...] = ()
+        self.live: dict[int, Series] = {}
+        """Operations in flight, by id; removing one is what decides who finishes it."""
+        self.collecting = False
+        """True while the garbage collector runs, on whatever thread."""
+        self.late: deque[Operation] = deque()
+        """Operations that the collector found; they are finished at the next occasion."""
+        self._versions = semconv.versions(config.semconv)
+        self._metric_keys = tuple(
+            semconv.METRIC_ATTRIBUTES.get(key, key) for key in config.metric_attributes
+        )
+        metrics.watch_active(self.live)
+
+    def rewire(self, tracer: trace.Tracer, metrics: Metrics, events: Events) -> None:
+        """Send everything elsewhere from now on; operations in flight go there too."""
+        metrics.watch_active(self.live)
+        self.tracer, self.metrics, self.events = tracer, metrics, events
+
+    def on_collection(self, phase: str, info: dict[str, int]) -> None:
+        """To be put among `gc.callbacks`."""
+        self.collecting = phase == "start"
+
+    def finish_late(self) -> None:
+        """Finish the operations that the garbage collector found."""
+        while self.late:
+            with _ABANDON:
+                self.late.popleft().finish(ending="abandoned")
+
+    def start(
+        self,
+        name: str,
+        provider: str,
+        model: str | None,
+        attributes: Mapping[str, Any],
+        *,
+        server_address: str | None = None,
+        server_port: int | None = None,
+        kind: SpanKind = SpanKind.CLIENT,
+        span_name: str | None = None,
+        started: float | None = None,
+    ) -> Operation | None:
+        """Open an operation, or return None where instrumentation is suppressed (or failed).
+
+        Args:
+            name: ``gen_ai.operation.name``: chat, text_completion, embeddings, …
+            provider: ``gen_ai.provider.name``.
+            model: The model asked for, if any.
+            attributes: Further span attributes known at the start, by full name.
+            server_address: Host the request goes to.
+            server_port: Its port.
+            kind: CLIENT for remote calls, INTERNAL for models in this process.
+            span_name: Instead of ``{name} {model}``.
+            started: Reading of `perf_counter` at which it began; None: now.
+        """
+        with _START:
+            if self.late:
+                self.finish_late()
+            if self.config.cost:
+                prepare()
+            parent = otel_context.get_current()
+            if parent.get(_SUPPRESS):
+                return None
+            extra: Mapping[str, AttributeValue] = parent.get(ATTRIBUTES_KEY) or NO_ATTRIBUTES  # type: ignore[assignment]
+            known: dict[str, Any] = {semconv.OPERATION_NAME: name, semconv.PROVIDER_NAME: provider}
+            if model is not None:
+                known[semconv.REQUEST_MODEL] = model
+            if server_address is not None:
+                known[semconv.SERVER_ADDRESS] = server_address
+                if server_port is not None:
+                    known[semconv.SERVER_PORT] = server_port
+            known.update(attributes)
+            if extra:
+                known.update(extra)
+            span = self.tracer.start_span(
+                span_name or (f"{name} {model}" if model else name),
+                parent,
+                kind,
+                known,
+                start_time=None if started is None else _unix_ns(started),
+            )
+            context = trace.set_span_in_context(span, parent)
+            operation = Operation(self, name, provider, model, span, context)
+            operation.known = known
+            if started is not None:
+                operation.started = started
+            if extra:
+                operation.extra = extra
+            operation.server_address = server_address
+            operation.server_port = server_port
+            self.live[id(operation)] = Series(name, provider, model, None, server_address, server_port)
+            for listener in self.listeners:
+                with _LISTEN:
+                    listener.started(operation)
+            return operation
+        return None
+
+    def finish(self, operation: Operation, error: BaseException | None) -> None:
+        """Turn an operation into its record, span attributes, metrics and events."""
+        duration = perf_counter() - operation.started
+        ended_at = time_ns()
+        if operation.reader is not None:
+            with Guard("signals.read"):
+                operation.reader(operation)
+        timing = operation.timeline.summary() if operation.timeline is not None else None
+        error_type = operation.error_type
+        if error is not None and error_type is None:
+            error_type = type(error).__qualname__
+        record = self._record(operation, duration, ended_at, timing, error_type)
+        span = operation.span
+        if span.is_recording() or self.events.details:
+            span.set_attributes(span_attributes(operation, record, self.config, self._versions))
+            if error_type is not None:
+                span.set_status(Status(StatusCode.ERROR, _describe(error, error_type)))
+        span.end(ended_at)
+        self.metrics.put(record)
+        self.events.emit(operation, record, error)
+        for listener in self.listeners:
+            with _LISTEN:
+                listener.finished(operation, record)
+
+    def _record(
+        self,
+        operation: Operation,
+        duration: float,
+        ended_at: int,
+        timing: StreamTiming | None,
+        error_type: str | None,
+    ) -> OperationRecord:
+        usage = operation.usage
+        if usage is None and self.config.estimate_usage and timing is not None and timing.chunks:
+            operation.usage = usage = Usage(output_tokens=timing.chunks, estimated=True)
+        extra = operation.extra
+        series = Series(
+            operation.name,
+            operation.provider,
+            operation.request_model,
+            operation.response_model,
+            operation.server_address,
+            operation.server_port,
+            error_type,
+            tuple((key, extra[key]) for key in self._metric_keys if key in extra) if extra else (),
+        )
+        span_context = operation.span.get_span_context()
+        sampled = span_context.trace_flags.sampled
+        return OperationRecord(
+            series,
+            duration,
+            ended_at,
+            usage,
+            timing,
+            self._cost(series, usage, operation),
+            operation.client_wait,
+            span_context.trace_id if sampled else 0,
+            span_context.span_id if sampled else 0,
+        )
+
+    def _cost(self, series: Series, usage: Usage | None, operation: Operation) -> float | None:
+        if usage is None or not self.config.cost:
+            return None
+        return price(series, usage, operation.attributes.get(semconv.OPENAI_RESPONSE_SERVICE_TIER))
+
+
+
+def ending_of(error: BaseException) -> Ending:
+    """How a stream ended that raised *error* while it was waited for."""
+    # By name, so that neither asyncio nor trio need be imported.
+    cancelled = type(error).__name__ in ("CancelledError", "Cancelled")
+    return "cancelled" if cancelled else "failed"
+
+
+def _unix_ns(reading: float) -> int:
+    """A recent reading of `perf_counter` as Unix time in nanoseconds."""
+    return time_ns() - round((perf_counter() - reading) * 1e9)
+
+
+def _describe(error: BaseException | None, error_type: str) -> str:
+    """The status description: the class alone. A message may hold content or secrets."""
+    return type(error).__qualname__ if error is not None else error_type

@@ -1,0 +1,96 @@
+"""What a finished operation puts on its span."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from llmwatch import semconv
+from llmwatch._guard import Guard
+from llmwatch.measure.record import OperationRecord, Usage
+
+if TYPE_CHECKING:
+    from llmwatch.config import Config
+    from llmwatch.signals.operation import Operation
+
+_CONTENT = Guard("signals.content")
+
+
+def span_attributes(
+    operation: Operation, record: OperationRecord, config: Config, versions: tuple[semconv.Version, ...]
+) -> dict[str, Any]:
+    """The attributes known at the end, by full name; those that are unknown are absent.
+
+    Args:
+        operation: Its own attributes are where the others are added.
+        record: What was measured.
+        config: The settings.
+        versions: Releases of the conventions to name things by.
+    """
+    found, usage = operation.attributes, record.usage
+    _add(
+        found,
+        (semconv.RESPONSE_MODEL, operation.response_model),
+        (semconv.RESPONSE_ID, operation.response_id),
+        (semconv.RESPONSE_FINISH_REASONS, operation.finish_reasons),
+        (semconv.ERROR_TYPE, record.series.error_type),
+        (semconv.CLIENT_WAIT, record.client_wait),
+        (semconv.COST, record.cost),
+    )
+    if usage is not None:
+        _add_usage(found, usage, versions)
+    if record.timing is not None:
+        _add_timing(found, operation, record, config)
+    if operation.content is not None and config.capture_content.on_spans:
+        with _CONTENT:
+            found.update(operation.content.for_span())
+    return found
+
+
+def _add(found: dict[str, Any], *pairs: tuple[str, Any]) -> None:
+    for key, value in pairs:
+        if value is not None:
+            found[key] = value
+
+
+def _add_usage(found: dict[str, Any], usage: Usage, versions: tuple[semconv.Version, ...]) -> None:
+    _add(
+        found,
+        (semconv.USAGE_INPUT_TOKENS, usage.input_tokens),
+        (semconv.USAGE_OUTPUT_TOKENS, usage.output_tokens),
+        (semconv.USAGE_CACHE_READ_INPUT_TOKENS, usage.cache_read_tokens),
+        (semconv.USAGE_REASONING_OUTPUT_TOKENS, usage.reasoning_tokens),
+        (semconv.USAGE_AUDIO_INPUT_TOKENS, usage.audio_input_tokens),
+        (semconv.USAGE_AUDIO_OUTPUT_TOKENS, usage.audio_output_tokens),
+    )
+    if usage.cache_write_tokens is not None:
+        for version in versions:
+            found[semconv.CACHE_WRITE_TOKENS[version]] = usage.cache_write_tokens
+    if usage.estimated:
+        found[semconv.USAGE_ESTIMATED] = True
+
+
+def _add_timing(
+    found: dict[str, Any], operation: Operation, record: OperationRecord, config: Config
+) -> None:
+    timing = record.timing
+    assert timing is not None
+    _add(
+        found,
+        (semconv.STREAM_ENDING, operation.ending),
+        (semconv.STREAM_CHUNKS, timing.chunks),
+        (semconv.STREAM_READY_CHUNKS, timing.ready_chunks or None),
+        (semconv.STREAM_SERVER_WAIT, timing.server_wait),
+        (semconv.STREAM_CONSUMER_TIME, timing.consumer_time),
+        (semconv.RESPONSE_TIME_TO_FIRST_CHUNK, timing.time_to_first_chunk),
+        (semconv.TIME_TO_FIRST_OUTPUT, timing.time_to_first_output),
+        (semconv.TIME_TO_FIRST_REASONING, timing.time_to_first_reasoning),
+        (semconv.TIME_PER_OUTPUT_TOKEN, record.time_per_output_token),
+        (semconv.OUTPUT_TOKEN_RATE, record.output_token_rate),
+    )
+    if timing.gaps:
+        found[semconv.STREAM_GAP_P50] = timing.quantile(0.5)
+        found[semconv.STREAM_GAP_P95] = timing.quantile(0.95)
+        found[semconv.STREAM_GAP_MAX] = timing.gaps[-1]
+        found[semconv.STREAM_STALLS] = timing.stalls(config.stall_after)
+    if config.timeline and operation.timeline is not None:
+        found[semconv.STREAM_TIMELINE] = operation.timeline.offsets()

@@ -1,0 +1,1 @@
+"""What observes: patches, hooks and probes. Each source is ignorant of its siblings."""

@@ -1,0 +1,1 @@
+"""OpenAI and compatible clients; `source.install` starts watching them."""

@@ -1,0 +1,334 @@
+"""Watch every request that a client of OpenAI's API makes.
+
+One choke point serves all methods of the client: ``OpenAI.request`` and its asynchronous twin (not
+the base class's: a neighbour that patched ``OpenAI.request`` first would hide those from us). The
+request's options say what is asked for, after the client has stripped ``Omit`` and materialised
+iterators; what comes back says how it is watched to its end.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar, Token
+from time import perf_counter
+from typing import Any
+
+from opentelemetry import propagate
+from opentelemetry.context import Context
+
+from llmwatch import semconv
+from llmwatch._guard import Guard
+from llmwatch.patching import Patch
+from llmwatch.signals.operation import Operation, Signals
+from llmwatch.sources.openai import content, neighbours, usage_request
+from llmwatch.sources.openai.neighbours import Neighbours
+from llmwatch.sources.openai.provider import server_of
+from llmwatch.sources.openai.raw import watch_raw
+from llmwatch.sources.openai.request import input_count, read_request
+from llmwatch.sources.openai.response import READERS, read_headers
+from llmwatch.sources.openai.routes import Route, find
+from llmwatch.sources.openai.stream import watch_stream
+
+_BEGIN = Guard("openai.begin")
+_END = Guard("openai.end")
+_FAIL = Guard("openai.fail")
+_ATTEMPT = Guard("openai.attempt")
+_RAW_HEADER = "X-Stainless-Raw-Response"
+
+Wrapped = Callable[..., Any]
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
+Tokens = tuple[Token[Context], Token[Operation | None]]
+
+
+_current: ContextVar[Operation | None] = ContextVar("llmwatch-openai-call", default=None)
+"""The operation of the request that is being made, for what the client does underneath."""
+
+
+def _kinds() -> tuple[tuple[type, ...], tuple[type, ...]]:
+    """The client's stream classes and its raw response classes."""
+    modules = sys.modules
+    streaming = modules["openai._streaming"]
+    return (
+        (streaming.Stream, streaming.AsyncStream),
+        (
+            modules["openai._response"].BaseAPIResponse,
+            modules["openai._legacy_response"].LegacyAPIResponse,
+        ),
+    )
+
+
+class Calls:
+    """The wrappers, and what they share.
+
+    Args:
+        signals: Where operations are made.
+    """
+
+    def __init__(self, signals: Signals) -> None:
+        self.signals = signals
+        self.config = signals.config
+        self.neighbours = Neighbours(signals.config.alongside)
+        self.refusing: set[str | None] = set()
+        """Hosts that refused to be asked for the usage of a stream."""
+
+    def patches(self) -> list[Patch]:
+        """The patch table of the client's choke points."""
+        base, pool = "openai._base_client", "httpcore2._{}.connection_pool"
+        legacy = pool.replace("2", "")
+        return [
+            Patch("openai._client", "OpenAI.request", self.request),
+            Patch("openai._client", "AsyncOpenAI.request", self.arequest),
+            *neighbours.patches(self.request, self.arequest),
+            Patch(base, "BaseClient._build_request", self.build_request, optional=True),
+            Patch(base, "SyncAPIClient._process_response", self.process_response, optional=True),
+            Patch(base, "AsyncAPIClient._process_response", self.process_response, optional=True),
+            *(
+                row
+                for path in (pool, legacy)
+                for row in (
+                    Patch(path.format("sync"), "PoolRequest.wait_for_connection", self.pool_wait, True),
+                    Patch(path.format("async"), "AsyncPoolRequest.wait_for_connection", self.apool_wait, True),
+                )
+            ),
+        ]
+
+    # --- the call ------------------------------------------------------------------------------
+
+    def request(self, wrapped: Wrapped, client: Any, args: Args, kwargs: Kwargs) -> Any:
+        """Watch one synchronous request."""
+        call = self.begin(client, args, kwargs)
+        if call is None:
+            return wrapped(*args, **kwargs)
+        token = call.enter()
+        try:
+            try:
+                answer = wrapped(*call.args, **call.kwargs)
+            except Exception as error:
+                if not (call.asking and call.refused(error)):
+                    raise
+                answer = wrapped(*args, **kwargs)
+                call.note_refusal()
+        except BaseException as error:
+            call.fail(error)
+            raise
+        finally:
+            call.leave(token)
+        call.end(answer, asynchronous=False)
+        return answer
+
+    async def arequest(self, wrapped: Wrapped, client: Any, args: Args, kwargs: Kwargs) -> Any:
+        """Watch one asynchronous request."""
+        call = self.begin(client, args, kwargs)
+        if call is None:
+            return await wrapped(*args, **kwargs)
+        token = call.enter()
+        try:
+            try:
+                answer = await wrapped(*call.args, **call.kwargs)
+            except Exception as error:
+                if not (call.asking and call.refused(error)):
+                    raise
+                answer = await wrapped(*args, **kwargs)
+                call.note_refusal()
+        except BaseException as error:
+            call.fail(error)
+            raise
+        finally:
+            call.leave(token)
+        call.end(answer, asynchronous=True)
+        return answer
+
+    def begin(self, client: Any, args: Args, kwargs: Kwargs) -> Call | None:
+        """Open an operation for a request that causes inference; None for any other."""
+        with _BEGIN:
+            options = kwargs["options"] if "options" in kwargs else args[1]
+            route = find(options.method, options.url)
+            if route is None or self.neighbours.watching(client, route.path) is not None:
+                return None
+            if (outer := _current.get()) is not None and outer.absorbs:
+                return None
+            return self._open(client, route, options, args, kwargs)
+        return None
+
+    def _open(
+        self, client: Any, route: Route, options: Any, args: Args, kwargs: Kwargs
+    ) -> Call | None:
+        body = options.json_data
+        if not isinstance(body, Mapping):
+            body = {}
+        if options.extra_json:
+            body = {**body, **options.extra_json}
+        server = server_of(client)
+        streamed = bool(kwargs.get("stream", args[2:3] == (True,)))
+        attributes = read_request(route, body, streamed=streamed)
+        if route.shape == "embeddings" or route.operation == "moderation":
+            if (count := input_count(body)) is not None:
+                attributes[semconv.INPUT_COUNT] = count
+        model = body.get("model")
+        operation = self.signals.start(
+            route.operation,
+            server.provider,
+            model if isinstance(model, str) else None,
+            attributes,
+            server_address=server.address,
+            server_port=server.port,
+        )
+        if operation is None:
+            return None
+        call = Call(self, operation, route, args, kwargs)
+        call.eventful = "tools" in body or "functions" in body or body.get("n") not in (None, 1)
+        if self.config.capture_content.on_spans or self.config.capture_content.on_events:
+            call.capture(body)
+        if self.config.stream_usage and server.address not in self.refusing:
+            raw = bool(options.headers) and _RAW_HEADER in options.headers
+            asking = usage_request.with_usage(route, options, streamed=streamed, raw=raw)
+            if asking is not None:
+                call.ask(asking)
+        return call
+
+    # --- on the way ----------------------------------------------------------------------------
+
+    def build_request(self, wrapped: Wrapped, client: Any, args: Args, kwargs: Kwargs) -> Any:
+        """Note each attempt's time, and send the trace context to hosts that may see it."""
+        request = wrapped(*args, **kwargs)
+        with _ATTEMPT:
+            if (operation := _current.get()) is not None:
+                if retries := kwargs.get("retries_taken", 0):
+                    operation.attributes[semconv.CLIENT_RETRIES] = retries
+                    operation.client_wait = perf_counter() - operation.started
+                if operation.server_address in self.config.propagate:
+                    if "traceparent" not in request.headers:
+                        propagate.inject(request.headers, operation.context)
+        return request
+
+    def process_response(self, wrapped: Wrapped, client: Any, args: Args, kwargs: Kwargs) -> Any:
+        """Read the response's headers; the result, or coroutine, passes through."""
+        with _ATTEMPT:
+            response = kwargs.get("response")
+            if response is not None and (operation := _current.get()) is not None:
+                read_headers(operation, response)
+        return wrapped(*args, **kwargs)
+
+    def pool_wait(self, wrapped: Wrapped, instance: Any, args: Args, kwargs: Kwargs) -> Any:
+        """Time the wait for a connection from the client's pool."""
+        before = perf_counter()
+        connection = wrapped(*args, **kwargs)
+        self._waited(perf_counter() - before)
+        return connection
+
+    async def apool_wait(self, wrapped: Wrapped, instance: Any, args: Args, kwargs: Kwargs) -> Any:
+        """Time the wait for a connection from the asynchronous client's pool."""
+        before = perf_counter()
+        connection = await wrapped(*args, **kwargs)
+        self._waited(perf_counter() - before)
+        return connection
+
+    def _waited(self, seconds: float) -> None:
+        with _ATTEMPT:
+            if (operation := _current.get()) is not None:
+                operation.attributes[semconv.CLIENT_POOL_WAIT] = seconds
+                operation.client_wait = (operation.client_wait or 0.0) + seconds
+
+
+class Call:
+    """One request in progress: its operation, and how its answer is read."""
+
+    __slots__ = ("args", "asking", "calls", "eventful", "kwargs", "operation", "route")
+
+    def __init__(
+        self, calls: Calls, operation: Operation, route: Route, args: Args, kwargs: Kwargs
+    ) -> None:
+        self.calls = calls
+        self.operation = operation
+        self.route = route
+        self.args = args
+        self.kwargs = kwargs
+        self.asking = False
+        self.eventful = True
+        """See `chunks.reader_for`."""
+
+    def enter(self) -> Tokens | None:
+        """Make the operation current while the request is made."""
+        with _BEGIN:
+            return self.operation.enter(), _current.set(self.operation)
+        return None
+
+    def leave(self, tokens: Tokens | None) -> None:
+        """Undo `enter`, in the same frame as it was called."""
+        if tokens is not None:
+            with _END:
+                _current.reset(tokens[1])
+                self.operation.leave(tokens[0])
+
+    def ask(self, options: Any) -> None:
+        """Send *options*, which ask for usage, instead of the user's."""
+        self.asking = True
+        if "options" in self.kwargs:
+            self.kwargs = {**self.kwargs, "options": options}
+        else:
+            self.args = (self.args[0], options, *self.args[2:])
+
+    def refused(self, error: BaseException) -> bool:
+        """True if *error* may be the server's answer to our asking, not to the user's request."""
+        return getattr(error, "status_code", None) in usage_request.REFUSALS
+
+    def note_refusal(self) -> None:
+        """Without our asking it worked: this host is not asked again."""
+        self.asking = False
+        self.calls.refusing.add(self.operation.server_address)
+
+    def fail(self, error: BaseException) -> None:
+        """The request raised: end the operation with what the error tells."""
+        with _FAIL:
+            found = self.operation.attributes
+            if (status := getattr(error, "status_code", None)) is not None:
+                found[semconv.HTTP_STATUS_CODE] = status
+            if isinstance(code := getattr(error, "code", None), str):
+                found[semconv.ERROR_CODE] = code
+            if (response := getattr(error, "response", None)) is not None:
+                read_headers(self.operation, response)
+        self.operation.finish(error)
+
+    def end(self, answer: Any, *, asynchronous: bool) -> None:
+        """The request returned: read the answer, or follow it if it is a stream."""
+        with _END:
+            streams, raws = _kinds()
+            if isinstance(answer, streams):
+                watch_stream(
+                    self.operation,
+                    answer,
+                    self.route.shape,
+                    eventful=self.eventful,
+                    hide=usage_request.hide if self.asking else None,
+                    also=self._collect(),
+                )
+                return
+            if isinstance(answer, raws):
+                watch_raw(
+                    self.operation,
+                    answer,
+                    self.route.shape,
+                    asynchronous=asynchronous,
+                    answered=self.read,
+                )
+                return
+            self.read(answer)
+        self.operation.finish()
+
+    def read(self, answer: Any) -> None:
+        """Write on the operation what a whole answer tells."""
+        READERS[self.route.shape](self.operation, answer)
+        if self.route.output == "speech":
+            body = getattr(getattr(answer, "response", None), "content", None)
+            if isinstance(body, bytes):
+                self.operation.attributes[semconv.OUTPUT_BYTES] = len(body)
+        if self.operation.content is not None:
+            self.operation.content.output_messages = content.output(self.route.shape, answer)
+
+    def capture(self, body: Mapping[str, Any]) -> None:
+        """Note the request's content, to be converted late and off the hot path."""
+
+    def _collect(self) -> Callable[[Any], None] | None:
+        return None

@@ -1,0 +1,129 @@
+"""Watch raw responses: ``with_raw_response`` and ``with_streaming_response``.
+
+The user gets the HTTP response and decides later whether it is parsed, read, or iterated. We hook
+the response object itself: ``_parse``, which every kind of ``parse()`` goes through, ``read``, and
+``close``. Bodies that have arrived are parsed once, into the client's own cache of parsed results.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from weakref import ref
+
+from llmwatch._guard import Foreign, Guard
+from llmwatch.signals.operation import Operation
+from llmwatch.sources.openai.response import read_usage
+from llmwatch.sources.openai.routes import Shape
+from llmwatch.sources.openai.stream import finish_on_close, watch_stream
+
+_PARSE = Guard("openai.raw_parse")
+_READ = Guard("openai.raw_read")
+_FOREIGN = Foreign()
+
+
+def watch_raw(operation: Operation, raw: Any, shape: Shape, *, asynchronous: bool, answered: Any) -> None:
+    """Follow a raw response to its end.
+
+    Args:
+        operation: The operation that the response belongs to.
+        raw: ``LegacyAPIResponse``, ``APIResponse`` or ``AsyncAPIResponse``.
+        shape: How its body is read.
+        asynchronous: True if it came from an asynchronous client.
+        answered: Called with the parsed body, if it becomes known; it does not finish.
+    """
+    http = raw.http_response
+    if getattr(raw, "_stream", False) or getattr(raw, "_is_sse_stream", False):
+        operation.stream()
+        finish_on_close(operation, http, "aclose" if asynchronous else "close", None)
+        _watch_parse(operation, raw, shape)
+    elif hasattr(http, "_content"):
+        _read_now(operation, raw, shape, answered)
+        operation.finish()
+    else:
+        finish_on_close(operation, http, "aclose" if asynchronous else "close", None)
+        _watch_read(operation, raw, answered, "aread" if asynchronous else "read")
+
+
+def _watch_parse(operation: Operation, raw: Any, shape: Shape) -> None:
+    parsing = ref(raw)
+
+    def parse(*, to: Any = None) -> Any:
+        current = parsing()
+        parsed = type(current)._parse(current, to=to)
+        with _PARSE:
+            if operation.active and hasattr(parsed, "_iterator"):
+                current.__dict__.pop("_parse", None)
+                watch_stream(operation, parsed, shape)
+        return parsed
+
+    raw._parse = parse
+
+
+def _read_now(operation: Operation, raw: Any, shape: Shape, answered: Any) -> None:
+    if shape == "embeddings":
+        operation.usage = read_usage(_usage_at_the_end(raw.http_response.content))
+        return
+    parsed = None
+    with _FOREIGN:
+        parsed = raw.parse()
+    if parsed is not None:
+        answered(parsed)
+
+
+def _usage_at_the_end(content: bytes) -> Any:
+    """The ``usage`` object of a JSON body, without parsing the vectors before it."""
+    at = content.rfind(b'"usage"')
+    if at < 0:
+        return None
+    with _FOREIGN:
+        text = content[at + len('"usage"') :].decode().lstrip().removeprefix(":").lstrip()
+        return json.JSONDecoder().raw_decode(text)[0]
+    return None
+
+
+def _watch_read(operation: Operation, raw: Any, answered: Any, method: str) -> None:
+    http, whole = raw.http_response, ref(raw)
+    response = ref(http)
+    closing = "aclose" if method == "aread" else "close"
+
+    def begin() -> Any:
+        current = response()
+        # Reading closes the response before we could look at its content: finish afterwards.
+        current.__dict__.pop(closing, None)
+        current.__dict__.pop(method, None)
+        return current
+
+    def end() -> None:
+        with _READ:
+            current, parsed = whole(), None
+            if current is not None:
+                with _FOREIGN:
+                    parsed = current._parse()
+            if parsed is not None:
+                answered(parsed)
+            operation.finish()
+
+    def read() -> bytes:
+        current = begin()
+        try:
+            content: bytes = type(current).read(current)
+        except BaseException as error:
+            operation.finish(error)
+            raise
+        end()
+        return content
+
+    async def aread() -> bytes:
+        current = begin()
+        try:
+            content: bytes = await type(current).aread(current)
+        except BaseException as error:
+            operation.finish(error)
+            raise
+        end()
+        return content
+
+    setattr(http, method, aread if method == "aread" else read)
+
+

@@ -1,0 +1,194 @@
+"""Read an answer of the API onto its operation.
+
+Answers are objects of the client, or plain dicts and strings where a compatible server sent what
+the client could not parse: every field may be missing. Vectors, images and audio are never walked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from llmwatch import semconv
+from llmwatch.measure.record import Usage
+from llmwatch.signals.operation import Operation
+from llmwatch.sources.openai.routes import Shape
+
+
+def get(source: Any, name: str) -> Any:
+    """A field of an object or dict; None where there is none."""
+    if isinstance(source, Mapping):
+        return source.get(name)
+    return getattr(source, name, None)
+
+
+def read_usage(usage: Any) -> Usage | None:
+    """Token counts in either of the API's two spellings; None where nothing was counted."""
+    if usage is None:
+        return None
+    given, made = get(usage, "prompt_tokens"), get(usage, "completion_tokens")
+    if given is None:
+        given, made = get(usage, "input_tokens"), get(usage, "output_tokens")
+        given_details = get(usage, "input_tokens_details") or get(usage, "input_token_details")
+        made_details = get(usage, "output_tokens_details") or get(usage, "output_token_details")
+    else:
+        given_details = get(usage, "prompt_tokens_details")
+        made_details = get(usage, "completion_tokens_details")
+    if given is None and made is None:
+        return None
+    if given_details is None and made_details is None:
+        return Usage(given, made)
+    return Usage(
+        given,
+        made,
+        get(given_details, "cached_tokens"),
+        get(given_details, "cache_write_tokens"),
+        get(made_details, "reasoning_tokens"),
+        get(given_details, "audio_tokens"),
+        get(made_details, "audio_tokens"),
+    )
+
+
+def read_chat(operation: Operation, answer: Any) -> None:
+    """A chat completion: model, id, finish reasons, tools called, usage."""
+    _read_common(operation, answer)
+    choices = get(answer, "choices") or ()
+    operation.finish_reasons = _reasons(choices)
+    operation.usage = read_usage(get(answer, "usage"))
+    called = [
+        name
+        for choice in choices
+        for call in get(get(choice, "message"), "tool_calls") or ()
+        if (name := tool_call_name(call)) is not None
+    ]
+    if called:
+        operation.attributes[semconv.TOOLS_CALLED] = called
+
+
+def tool_call_name(call: Any) -> str | None:
+    """The name of the function or custom tool that a chat message calls."""
+    name = get(get(call, "function"), "name") or get(get(call, "custom"), "name")
+    return name if isinstance(name, str) else None
+
+
+def read_completion(operation: Operation, answer: Any) -> None:
+    """A text completion: model, id, finish reasons, usage."""
+    _read_common(operation, answer)
+    operation.finish_reasons = _reasons(get(answer, "choices") or ())
+    operation.usage = read_usage(get(answer, "usage"))
+
+
+def read_responses(operation: Operation, answer: Any) -> None:
+    """A response of the Responses API: status decides finish reason and error."""
+    _read_common(operation, answer)
+    operation.usage = read_usage(get(answer, "usage"))
+    conversation = get(get(answer, "conversation"), "id")
+    if isinstance(conversation, str):
+        operation.attributes[semconv.CONVERSATION_ID] = conversation
+    called = [
+        name
+        for item in get(answer, "output") or ()
+        if str(get(item, "type") or "").endswith("_call")
+        and isinstance(name := get(item, "name") or get(item, "type"), str)
+    ]
+    if called:
+        operation.attributes[semconv.TOOLS_CALLED] = called
+    status = get(answer, "status")
+    if status == "failed":
+        operation.error_type = str(get(get(answer, "error"), "code") or "response_failed")
+    reason = {
+        "completed": "tool_calls" if _calls_client(answer) else "stop",
+        "incomplete": get(get(answer, "incomplete_details"), "reason") or "incomplete",
+        "failed": "error",
+        "cancelled": "cancelled",
+    }.get(str(status))
+    if reason is not None:
+        operation.finish_reasons = [str(reason)]
+
+
+def _calls_client(answer: Any) -> bool:
+    kinds = {get(item, "type") for item in get(answer, "output") or ()}
+    return bool(kinds & {"function_call", "custom_tool_call"})
+
+
+def read_embeddings(operation: Operation, answer: Any) -> None:
+    """Embeddings: model, usage, how many vectors, and the dimension of the first one."""
+    _read_common(operation, answer)
+    operation.usage = read_usage(get(answer, "usage"))
+    data = get(answer, "data")
+    if not isinstance(data, list):
+        return
+    operation.attributes[semconv.OUTPUT_COUNT] = len(data)
+    vector = get(data[0], "embedding") if data else None
+    if isinstance(vector, list):
+        operation.attributes[semconv.EMBEDDINGS_DIMENSION_COUNT] = len(vector)
+
+
+def read_run(operation: Operation, answer: Any) -> None:
+    """An assistant's run: its usage is known only once it has completed."""
+    _read_common(operation, answer)
+    operation.usage = read_usage(get(answer, "usage"))
+    if isinstance(thread := get(answer, "thread_id"), str):
+        operation.attributes[semconv.CONVERSATION_ID] = thread
+    status = get(answer, "status")
+    if status in ("failed", "expired"):
+        operation.error_type = str(get(get(answer, "last_error"), "code") or f"run_{status}")
+    if status in ("completed", "incomplete", "failed", "cancelled", "expired", "requires_action"):
+        operation.finish_reasons = [status]
+
+
+def read_other(operation: Operation, answer: Any) -> None:
+    """Anything else: model, id, usage and counts where the answer has them."""
+    _read_common(operation, answer)
+    operation.usage = read_usage(get(answer, "usage"))
+    for field in ("data", "results"):
+        if isinstance(items := get(answer, field), list):
+            operation.attributes[semconv.OUTPUT_COUNT] = len(items)
+    if get(answer, "status") == "failed":
+        operation.error_type = str(get(get(answer, "error"), "code") or "failed")
+
+
+READERS: dict[Shape, Callable[[Operation, Any], None]] = {
+    "chat": read_chat,
+    "completions": read_completion,
+    "responses": read_responses,
+    "embeddings": read_embeddings,
+    "run": read_run,
+    "other": read_other,
+}
+
+
+def _read_common(operation: Operation, answer: Any) -> None:
+    if isinstance(model := get(answer, "model"), str):
+        operation.response_model = model
+    if isinstance(identity := get(answer, "id"), str):
+        operation.response_id = identity
+    if isinstance(tier := get(answer, "service_tier"), str):
+        operation.attributes[semconv.OPENAI_RESPONSE_SERVICE_TIER] = tier
+    if isinstance(fingerprint := get(answer, "system_fingerprint"), str):
+        operation.attributes[semconv.OPENAI_RESPONSE_SYSTEM_FINGERPRINT] = fingerprint
+
+
+def _reasons(choices: Iterable[Any]) -> list[str] | None:
+    found = [str(reason) for each in choices if (reason := get(each, "finish_reason")) is not None]
+    return found or None
+
+
+_HEADERS: dict[bytes, tuple[str, type]] = {
+    b"x-request-id": (semconv.REQUEST_ID, str),
+    b"apim-request-id": (semconv.REQUEST_ID, str),
+    b"x-ratelimit-remaining-requests": (semconv.RATE_LIMIT_REMAINING_REQUESTS, int),
+    b"x-ratelimit-remaining-tokens": (semconv.RATE_LIMIT_REMAINING_TOKENS, int),
+}
+
+
+def read_headers(operation: Operation, response: Any) -> None:
+    """An allow-list of the HTTP response's headers."""
+    for name, value in response.headers.raw:
+        if (wanted := _HEADERS.get(name.lower())) is not None:
+            key, kind = wanted
+            text = value.decode("latin-1")
+            if kind is str:
+                operation.attributes[key] = text
+            elif text.isdigit():
+                operation.attributes[key] = int(text)

@@ -1,0 +1,137 @@
+"""Laws of the arithmetic on chunk times, against a naive reading of the definitions."""
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmwatch.measure.record import OperationRecord, Series, Usage
+from llmwatch.measure.timeline import SHORT_WAIT, TOLERANCE, StreamTiming, Timeline
+
+steps = st.lists(
+    st.tuples(
+        st.floats(0, 3 * TOLERANCE) | st.floats(0, 100 * TOLERANCE),  # the consumer's pause before it asks
+        st.floats(0, 3 * TOLERANCE),  # the wait until the chunk is there
+        st.booleans(),  # a chunk that carries no output by its kind
+    ),
+    max_size=30,
+)
+
+
+def build(chunks: list[tuple[float, float, bool]]) -> Timeline:
+    timeline = Timeline(10.0)
+    now = 10.0
+    for index, (pause, wait, silent) in enumerate(chunks):
+        timeline.asked.append(now := now + pause)
+        timeline.got.append(now := now + wait)
+        if silent:
+            timeline.silent.append(index)
+    return timeline
+
+
+def naive_gaps(timeline: Timeline) -> list[float]:
+    ready = naive_ready(timeline)
+    loud = [index for index in range(len(timeline.got)) if index not in timeline.silent]
+    return sorted(
+        timeline.got[after] - timeline.got[before]
+        for before, after in zip(loud, loud[1:], strict=False)
+        if before not in ready and after not in ready
+    )
+
+
+def naive_ready(timeline: Timeline) -> set[int]:
+    ready = set()
+    for index, (asked, got) in enumerate(zip(timeline.asked, timeline.got, strict=True)):
+        pause = asked - (timeline.got[index - 1] if index else timeline.started)
+        if pause > TOLERANCE and got - asked < max(TOLERANCE, SHORT_WAIT * pause):
+            ready.add(index)
+    return ready
+
+
+@given(steps)
+def test_gaps_are_those_between_loud_chunks_that_were_waited_for(
+    chunks: list[tuple[float, float, bool]],
+) -> None:
+    """Every gap is a difference of two arrivals, and none touches a chunk that was ready."""
+    timeline = build(chunks)
+    assert timeline.summary().gaps == tuple(naive_gaps(timeline))
+
+
+@given(steps)
+def test_waiting_and_consuming_make_up_the_whole_stream(
+    chunks: list[tuple[float, float, bool]],
+) -> None:
+    """Server wait and consumer time add up to the time from the start to the last chunk."""
+    timeline = build(chunks)
+    timing = timeline.summary()
+    whole = timeline.got[-1] - timeline.started if chunks else 0.0
+    assert math.isclose(timing.server_wait + timing.consumer_time, whole, abs_tol=1e-9)
+    assert math.isclose(timing.server_wait, sum(wait for _, wait, _ in chunks), abs_tol=1e-9)
+    assert timing.chunks == sum(not silent for *_, silent in chunks)
+
+
+@given(steps)
+def test_the_first_chunk_is_timed_only_if_it_was_waited_for(
+    chunks: list[tuple[float, float, bool]],
+) -> None:
+    """A first chunk that lay ready says nothing of the server, so its time is absent."""
+    timeline = build(chunks)
+    loud = [index for index, (*_, silent) in enumerate(chunks) if not silent]
+    expected = None
+    if loud and loud[0] not in naive_ready(timeline):
+        expected = timeline.got[loud[0]] - timeline.started
+    assert timeline.summary().time_to_first_chunk == expected
+
+
+@given(st.lists(st.floats(0.001, 10), min_size=1, max_size=50), st.floats(0, 1))
+def test_a_quantile_is_one_of_the_gaps_and_has_its_share_below(
+    gaps: list[float], share: float
+) -> None:
+    """Nearest rank: never interpolated, at most that share lies strictly below."""
+    timing = StreamTiming(0, 0, None, None, None, None, 0.0, 0.0, tuple(sorted(gaps)))
+    found = timing.quantile(share)
+    assert found in gaps
+    assert sum(gap < found for gap in gaps) <= share * len(gaps)
+
+
+def test_without_chunks_nothing_is_claimed() -> None:
+    """An empty stream has no times at all."""
+    timing = Timeline(1.0).summary()
+    assert timing == StreamTiming(0, 0, None, None, None, None, 0.0, 0.0, ())
+    assert timing.quantile(0.5) is None
+
+
+def test_stalls_are_gaps_longer_than_the_threshold() -> None:
+    """A gap of exactly the threshold is no stall."""
+    timing = StreamTiming(0, 0, None, None, None, None, 0.0, 0.0, (0.1, 0.5, 0.5, 0.7))
+    assert timing.stalls(0.5) == 1
+
+
+def test_a_stream_opened_late_by_its_consumer_has_no_time_to_first_chunk() -> None:
+    """A consumer who waits 2 s before the first read finds the chunk ready: its time is unknown."""
+    timeline = Timeline(0.0)
+    timeline.opened = 0.1
+    timeline.asked.append(2.1)
+    timeline.got.append(2.1001)
+    assert timeline.summary().time_to_first_chunk is None
+    assert timeline.summary().ready_chunks == 1
+
+
+def record(usage: Usage | None, output_span: float | None, duration: float = 2.0) -> OperationRecord:
+    timing = StreamTiming(3, 0, None, None, None, output_span, 0.0, 0.0, ())
+    return OperationRecord(Series("chat", "openai"), duration, 0, usage, timing)
+
+
+def test_time_per_output_token_needs_two_tokens() -> None:
+    """TPOT is one mean per request, undefined below two tokens or without usage."""
+    assert record(Usage(1, 5), 2.0).time_per_output_token == 0.5
+    assert record(Usage(1, 1), 2.0).time_per_output_token is None
+    assert record(None, 2.0).time_per_output_token is None
+    assert record(Usage(1, 5), None).time_per_output_token is None
+
+
+def test_output_token_rate_is_absent_without_output_tokens() -> None:
+    """No usage, no rate: never a zero for the unknown."""
+    assert record(Usage(1, 10), None).output_token_rate == 5.0
+    assert record(Usage(1, None), None).output_token_rate is None
+    assert record(None, None).output_token_rate is None
