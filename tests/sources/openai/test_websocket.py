@@ -58,7 +58,7 @@ REALTIME_USAGE = {
     "input_token_details": {"cached_tokens": 5, "audio_tokens": 20, "text_tokens": 10},
     "output_token_details": {"audio_tokens": 6, "text_tokens": 3},
 }
-NEAR = 0.03
+NEAR = 0.035
 """Seconds that this machine may take between a server's stamp and the client's, when busy."""
 
 Script = Callable[["Peer"], None]
@@ -587,7 +587,7 @@ def test_two_realtime_responses_in_flight_are_told_apart_by_id(
     )
     # Frames of the other response came in between: that was waiting for the server all the same.
     assert two["llmwatch.stream.server_wait"] > 0.18  # type: ignore[operator]
-    assert two["llmwatch.stream.consumer_time"] < 0.03  # type: ignore[operator]
+    assert two["llmwatch.stream.consumer_time"] < 0.08  # type: ignore[operator]
     assert two["llmwatch.stream.gap.max"] == pytest.approx(
         server.stamps[4] - server.stamps[2], abs=NEAR
     )
@@ -697,7 +697,7 @@ def test_after_speech_a_response_starts_at_the_end_of_the_input(
         ends.append(perf_counter())
         peer.say("input_audio_buffer.speech_stopped", audio_end_ms=20, item_id="item")
         peer.say("input_audio_buffer.committed", item_id="item")
-        sleep(0.03)
+        sleep(0.1)
         peer.speak("resp_1")
 
     server.script = script
@@ -709,7 +709,7 @@ def test_after_speech_a_response_starts_at_the_end_of_the_input(
     assert started(span) == pytest.approx(ends[0], abs=NEAR)
     assert first_chunk(span) == pytest.approx(server.stamps[0] - ends[0], abs=NEAR)
     assert found["llmwatch.stream.chunks"] == 3
-    assert found["llmwatch.stream.consumer_time"] < 0.03
+    assert found["llmwatch.stream.consumer_time"] < 0.08
     assert found["gen_ai.request.model"] == "gpt-realtime-2026"
     assert found["gen_ai.response.model"] == "gpt-realtime-2026"
 
