@@ -133,12 +133,16 @@ TOKEN_BUCKETS: Final = tuple(float(4**power) for power in range(14))
 """Tokens, powers of 4 from 1 to 67108864: what the conventions ask for."""
 
 FINE_BUCKETS: Final = tuple(
-    round(base * 10.0**exponent, 9) for exponent in range(-4, 2) for base in (1.0, 1.6, 2.5, 4.0, 6.3)
+    round(base * 10.0**exponent, 9)
+    for exponent in range(-4, 2)
+    for base in (1.0, 1.6, 2.5, 4.0, 6.3)
 )
 """Seconds, 0.1 ms to 63 s, five a decade: local decoding above 100 tokens/s stays readable."""
 
 RATE_BUCKETS: Final = tuple(
-    round(base * 10.0**exponent, 9) for exponent in range(0, 4) for base in (1.0, 1.6, 2.5, 4.0, 6.3)
+    round(base * 10.0**exponent, 9)
+    for exponent in range(0, 4)
+    for base in (1.0, 1.6, 2.5, 4.0, 6.3)
 )
 """Tokens per second, 1 to 6300."""
 
@@ -195,9 +199,7 @@ CONVENTION_METRICS: Final[dict[Version, dict[str, Metric]]] = {
         "time_per_output_chunk": _seconds(
             "gen_ai.client.inference.time_per_output_chunk", _PER_CHUNK
         ),
-        "input_tokens": _tokens(
-            "gen_ai.client.inference.usage.input_tokens", "Input tokens used."
-        ),
+        "input_tokens": _tokens("gen_ai.client.inference.usage.input_tokens", "Input tokens used."),
         "output_tokens": _tokens(
             "gen_ai.client.inference.usage.output_tokens", "Output tokens used."
         ),
@@ -297,6 +299,7 @@ OWN_METRICS: Final[dict[str, Metric]] = {
 def versions(setting: str) -> tuple[Version, ...]:
     """The convention releases that a ``semconv`` setting asks for."""
     return ("1.41", "genai-0.1") if setting == "dup" else (setting,)  # type: ignore[return-value]
+
 
 # --- meanings: the reference in the docs is made of them ------------------------------------------
 
