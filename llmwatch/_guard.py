@@ -82,10 +82,11 @@ def note(cause: str, error: Exception) -> bool:
     if now - _logged.get(cause, -LOG_EVERY) >= LOG_EVERY:
         _logged[cause] = now
         _log.warning(
-            "llmwatch failed in %s (%s); your call is not affected, its telemetry may be incomplete",
+            "llmwatch failed in %s (%s); your call is not affected, its telemetry may be "
+            "incomplete",
             cause,
             type(error).__name__,
-            exc_info=_log.isEnabledFor(logging.DEBUG) and error or None,
+            exc_info=error if _log.isEnabledFor(logging.DEBUG) else None,
         )
     return True
 

@@ -74,13 +74,15 @@ class Config:
     set_global: bool = False
     """Make the providers that llmwatch builds the global ones."""
     sample_ratio: float | None = None
-    """Share of traces to keep, 0 to 1, by parent-based trace-id ratio; else ``OTEL_TRACES_SAMPLER``."""
+    """Share of traces to keep, 0 to 1, by parent-based trace-id ratio; else
+    ``OTEL_TRACES_SAMPLER``."""
     export_interval: float | None = None
     """Seconds between two metric exports; else ``OTEL_METRIC_EXPORT_INTERVAL``."""
     console: bool = False
     """Print one line per call on stderr."""
     store_path: str | None = None
-    """Directory of the embedded store; None: ``~/.local/state/llmwatch`` (or ``XDG_STATE_HOME``)."""
+    """Directory of the embedded store; None: ``~/.local/state/llmwatch`` (or under
+    ``XDG_STATE_HOME``)."""
     store_limit: int = 64 * 1024 * 1024
     """Bytes the embedded store may take before its oldest files go."""
     operation_events: bool = False
@@ -116,7 +118,9 @@ class Config:
         known = {each.name for each in fields(cls)}
         for name in given:
             if name not in known:
-                raise ConfigError(f"instrument() has no setting {name!r}. It has: {', '.join(sorted(known))}.")
+                raise ConfigError(
+                    f"instrument() has no setting {name!r}. It has: {', '.join(sorted(known))}."
+                )
         values: dict[str, Any] = {}
         for name in known:
             if (value := given.get(name)) is not None:
@@ -191,7 +195,16 @@ def _text(value: Any, where: str) -> str:
 def _boolean(value: Any, where: str) -> bool:
     if isinstance(value, bool):
         return value
-    known = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    known = {
+        "1": True,
+        "true": True,
+        "yes": True,
+        "on": True,
+        "0": False,
+        "false": False,
+        "no": False,
+        "off": False,
+    }
     if isinstance(value, str) and value.lower() in known:
         return known[value.lower()]
     raise _wrong(where, value, "give true or false.")
@@ -233,7 +246,9 @@ def _mapping(value: Any, where: str) -> dict[str, str]:
         pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
         if all(middle for _, middle, _ in pairs):
             return {key.strip(): text.strip() for key, _, text in pairs}
-    elif isinstance(value, Mapping) and all(isinstance(part, str) for pair in value.items() for part in pair):
+    elif isinstance(value, Mapping) and all(
+        isinstance(part, str) for pair in value.items() for part in pair
+    ):
         return dict(value)
     shown = "(hidden)" if "header" in where.lower() else value
     raise _wrong(where, shown, "give a mapping of strings to strings, or 'key=value,key=value'.")
@@ -275,7 +290,9 @@ def _callable(value: Any, where: str) -> Any:
 def _provider(method: str) -> Callable[[Any, str], Any]:
     def parse(value: Any, where: str) -> Any:
         if not hasattr(value, method):
-            raise _wrong(where, value, f"give an OpenTelemetry provider (an object with {method}()).")
+            raise _wrong(
+                where, value, f"give an OpenTelemetry provider (an object with {method}())."
+            )
         return value
 
     return parse

@@ -85,8 +85,7 @@ class Patches:
             done: list[_Applied] = []
             try:
                 for row in rows:
-                    if (applied := self._apply_one(module, row)) is not None:
-                        done.append(applied)
+                    done += self._apply_one(module, row)
             except AttributeError as error:
                 for applied in reversed(done):
                     _restore(applied)
@@ -94,17 +93,17 @@ class Patches:
                 return
             self._applied += done
 
-    def _apply_one(self, module: ModuleType, row: Patch) -> _Applied | None:
+    def _apply_one(self, module: ModuleType, row: Patch) -> list[_Applied]:
         try:
             owner, name, original = wrapt.resolve_path(module, row.path)
         except AttributeError:
             if row.optional:
-                return None
+                return []
             raise
         inherited = isinstance(owner, type) and name not in vars(owner)
         ours = wrapt.FunctionWrapper(original, _armed(self, row.wrapper))
         setattr(owner, name, ours)
-        return _Applied(owner, name, original, ours, inherited)
+        return [_Applied(owner, name, original, ours, inherited)]
 
 
 def _armed(patches: Patches, wrapper: Wrapper) -> Wrapper:

@@ -61,7 +61,7 @@ class Session:
         """Start watching."""
         self.pipeline.on_change(self._rewire)
         self.pipeline.on_fork(self._forked)
-        self.pipeline.on_flush(lambda: self.metrics.flush())
+        self.pipeline.on_flush(self._fold)
         self.pipeline.install()
         gc.callbacks.append(self.signals.on_collection)
         active.signals = self.signals
@@ -85,6 +85,9 @@ class Session:
         done = self.flush(timeout)
         self.metrics.close()
         return self.pipeline.undo(max(deadline - monotonic(), 0.0)) and done
+
+    def _fold(self) -> None:
+        self.metrics.flush()
 
     def _sources(self) -> tuple[str, ...]:
         return tuple(SOURCES) if self.config.sources is None else self.config.sources
@@ -168,4 +171,3 @@ def shutdown(timeout: float | None) -> bool:
         if session is None:
             return True
         return session.undo(session.config.flush_timeout if timeout is None else timeout)
-

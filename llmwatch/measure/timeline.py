@@ -65,7 +65,16 @@ class Timeline:
     appends to them directly; everything else happens once, in `summary`.
     """
 
-    __slots__ = ("asked", "first_output", "first_reasoning", "got", "last_output", "opened", "silent", "started")
+    __slots__ = (
+        "asked",
+        "first_output",
+        "first_reasoning",
+        "got",
+        "last_output",
+        "opened",
+        "silent",
+        "started",
+    )
 
     def __init__(self, started: float) -> None:
         self.started = started

@@ -23,6 +23,7 @@ from llmwatch import semconv
 from llmwatch._guard import Guard
 from llmwatch.measure.record import OperationRecord, Series, Usage
 from llmwatch.measure.timeline import StreamTiming, Timeline
+from llmwatch.signals.content import Content
 from llmwatch.signals.context import (
     ATTRIBUTES_KEY,
     NO_ATTRIBUTES,
@@ -30,7 +31,6 @@ from llmwatch.signals.context import (
     AttributeValue,
     detach,
 )
-from llmwatch.signals.content import Content
 from llmwatch.signals.cost import prepare, price
 from llmwatch.signals.events import Events
 from llmwatch.signals.metrics import Metrics
@@ -91,7 +91,13 @@ class Operation:
     not refer to the operation: a cycle would keep a dropped one alive."""
 
     def __init__(
-        self, signals: Signals, name: str, provider: str, model: str | None, span: Span, context: Context
+        self,
+        signals: Signals,
+        name: str,
+        provider: str,
+        model: str | None,
+        span: Span,
+        context: Context,
     ) -> None:
         self._signals = signals
         self.name = name
@@ -175,7 +181,9 @@ class Signals:
         events: Where events go.
     """
 
-    def __init__(self, config: Config, tracer: trace.Tracer, metrics: Metrics, events: Events) -> None:
+    def __init__(
+        self, config: Config, tracer: trace.Tracer, metrics: Metrics, events: Events
+    ) -> None:
         self.config = config
         self.tracer = tracer
         self.metrics = metrics
@@ -243,16 +251,9 @@ class Signals:
             if parent.get(_SUPPRESS):
                 return None
             extra: Mapping[str, AttributeValue] = parent.get(ATTRIBUTES_KEY) or NO_ATTRIBUTES  # type: ignore[assignment]
-            known: dict[str, Any] = {semconv.OPERATION_NAME: name, semconv.PROVIDER_NAME: provider}
-            if model is not None:
-                known[semconv.REQUEST_MODEL] = model
-            if server_address is not None:
-                known[semconv.SERVER_ADDRESS] = server_address
-                if server_port is not None:
-                    known[semconv.SERVER_PORT] = server_port
+            known = _known(name, provider, model, server_address, server_port)
             known.update(attributes)
-            if extra:
-                known.update(extra)
+            known.update(extra)
             span = self.tracer.start_span(
                 span_name or (f"{name} {model}" if model else name),
                 parent,
@@ -269,7 +270,9 @@ class Signals:
                 operation.extra = extra
             operation.server_address = server_address
             operation.server_port = server_port
-            self.live[id(operation)] = Series(name, provider, model, None, server_address, server_port)
+            self.live[id(operation)] = Series(
+                name, provider, model, None, server_address, server_port
+            )
             for listener in self.listeners:
                 with _LISTEN:
                     listener.started(operation)
@@ -341,6 +344,19 @@ class Signals:
             return None
         return price(series, usage, operation.attributes.get(semconv.OPENAI_RESPONSE_SERVICE_TIER))
 
+
+def _known(
+    name: str, provider: str, model: str | None, address: str | None, port: int | None
+) -> dict[str, Any]:
+    """The attributes that every span has from its start, as far as they are known."""
+    known: dict[str, Any] = {semconv.OPERATION_NAME: name, semconv.PROVIDER_NAME: provider}
+    if model is not None:
+        known[semconv.REQUEST_MODEL] = model
+    if address is not None:
+        known[semconv.SERVER_ADDRESS] = address
+        if port is not None:
+            known[semconv.SERVER_PORT] = port
+    return known
 
 
 def ending_of(error: BaseException) -> Ending:

@@ -16,7 +16,10 @@ _CONTENT = Guard("signals.content")
 
 
 def span_attributes(
-    operation: Operation, record: OperationRecord, config: Config, versions: tuple[semconv.Version, ...]
+    operation: Operation,
+    record: OperationRecord,
+    config: Config,
+    versions: tuple[semconv.Version, ...],
 ) -> dict[str, Any]:
     """The attributes known at the end, by full name; those that are unknown are absent.
 
@@ -47,9 +50,7 @@ def span_attributes(
 
 
 def _add(found: dict[str, Any], *pairs: tuple[str, Any]) -> None:
-    for key, value in pairs:
-        if value is not None:
-            found[key] = value
+    found.update({key: value for key, value in pairs if value is not None})
 
 
 def _add_usage(found: dict[str, Any], usage: Usage, versions: tuple[semconv.Version, ...]) -> None:

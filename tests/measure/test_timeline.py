@@ -1,6 +1,7 @@
 """Laws of the arithmetic on chunk times, against a naive reading of the definitions."""
 
 import math
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +11,8 @@ from llmwatch.measure.timeline import SHORT_WAIT, TOLERANCE, StreamTiming, Timel
 
 steps = st.lists(
     st.tuples(
-        st.floats(0, 3 * TOLERANCE) | st.floats(0, 100 * TOLERANCE),  # the consumer's pause before it asks
+        st.floats(0, 3 * TOLERANCE)
+        | st.floats(0, 100 * TOLERANCE),  # the consumer's pause before it asks
         st.floats(0, 3 * TOLERANCE),  # the wait until the chunk is there
         st.booleans(),  # a chunk that carries no output by its kind
     ),
@@ -34,7 +36,7 @@ def naive_gaps(timeline: Timeline) -> list[float]:
     loud = [index for index in range(len(timeline.got)) if index not in timeline.silent]
     return sorted(
         timeline.got[after] - timeline.got[before]
-        for before, after in zip(loud, loud[1:], strict=False)
+        for before, after in pairwise(loud)
         if before not in ready and after not in ready
     )
 
@@ -117,7 +119,9 @@ def test_a_stream_opened_late_by_its_consumer_has_no_time_to_first_chunk() -> No
     assert timeline.summary().ready_chunks == 1
 
 
-def record(usage: Usage | None, output_span: float | None, duration: float = 2.0) -> OperationRecord:
+def record(
+    usage: Usage | None, output_span: float | None, duration: float = 2.0
+) -> OperationRecord:
     timing = StreamTiming(3, 0, None, None, None, output_span, 0.0, 0.0, ())
     return OperationRecord(Series("chat", "openai"), duration, 0, usage, timing)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -19,13 +20,15 @@ from opentelemetry.context import Context
 
 from llmwatch import semconv
 from llmwatch._guard import Guard
+from llmwatch.config import CaptureContent, Config
 from llmwatch.patching import Patch
+from llmwatch.signals.content import Content
 from llmwatch.signals.operation import Operation, Signals
 from llmwatch.sources.openai import content, neighbours, usage_request
 from llmwatch.sources.openai.neighbours import Neighbours
 from llmwatch.sources.openai.provider import server_of
 from llmwatch.sources.openai.raw import watch_raw
-from llmwatch.sources.openai.request import input_count, read_request
+from llmwatch.sources.openai.request import read_request
 from llmwatch.sources.openai.response import READERS, read_headers
 from llmwatch.sources.openai.routes import Route, find
 from llmwatch.sources.openai.stream import watch_stream
@@ -88,8 +91,15 @@ class Calls:
                 row
                 for path in (pool, legacy)
                 for row in (
-                    Patch(path.format("sync"), "PoolRequest.wait_for_connection", self.pool_wait, True),
-                    Patch(path.format("async"), "AsyncPoolRequest.wait_for_connection", self.apool_wait, True),
+                    Patch(
+                        path.format("sync"), "PoolRequest.wait_for_connection", self.pool_wait, True
+                    ),
+                    Patch(
+                        path.format("async"),
+                        "AsyncPoolRequest.wait_for_connection",
+                        self.apool_wait,
+                        True,
+                    ),
                 )
             ),
         ]
@@ -163,9 +173,6 @@ class Calls:
         server = server_of(client)
         streamed = bool(kwargs.get("stream", args[2:3] == (True,)))
         attributes = read_request(route, body, streamed=streamed)
-        if route.shape == "embeddings" or route.operation == "moderation":
-            if (count := input_count(body)) is not None:
-                attributes[semconv.INPUT_COUNT] = count
         model = body.get("model")
         operation = self.signals.start(
             route.operation,
@@ -179,8 +186,8 @@ class Calls:
             return None
         call = Call(self, operation, route, args, kwargs)
         call.eventful = "tools" in body or "functions" in body or body.get("n") not in (None, 1)
-        if self.config.capture_content.on_spans or self.config.capture_content.on_events:
-            call.capture(body)
+        if self.config.capture_content is not CaptureContent.NO_CONTENT:
+            call.capture(body, self.config)
         if self.config.stream_usage and server.address not in self.refusing:
             raw = bool(options.headers) and _RAW_HEADER in options.headers
             asking = usage_request.with_usage(route, options, streamed=streamed, raw=raw)
@@ -198,9 +205,9 @@ class Calls:
                 if retries := kwargs.get("retries_taken", 0):
                     operation.attributes[semconv.CLIENT_RETRIES] = retries
                     operation.client_wait = perf_counter() - operation.started
-                if operation.server_address in self.config.propagate:
-                    if "traceparent" not in request.headers:
-                        propagate.inject(request.headers, operation.context)
+                allowed = operation.server_address in self.config.propagate
+                if allowed and "traceparent" not in request.headers:
+                    propagate.inject(request.headers, operation.context)
         return request
 
     def process_response(self, wrapped: Wrapped, client: Any, args: Args, kwargs: Kwargs) -> Any:
@@ -296,26 +303,24 @@ class Call:
         with _END:
             streams, raws = _kinds()
             if isinstance(answer, streams):
-                watch_stream(
-                    self.operation,
-                    answer,
-                    self.route.shape,
-                    eventful=self.eventful,
-                    hide=usage_request.hide if self.asking else None,
-                    also=self._collect(),
-                )
+                self.follow(answer)
                 return
             if isinstance(answer, raws):
-                watch_raw(
-                    self.operation,
-                    answer,
-                    self.route.shape,
-                    asynchronous=asynchronous,
-                    answered=self.read,
-                )
+                watch_raw(self, answer, asynchronous=asynchronous)
                 return
             self.read(answer)
         self.operation.finish()
+
+    def follow(self, stream: Any) -> None:
+        """Watch a stream of chunks to its end."""
+        watch_stream(
+            self.operation,
+            stream,
+            self.route.shape,
+            eventful=self.eventful,
+            hide=usage_request.hide if self.asking else None,
+            also=self._collector(),
+        )
 
     def read(self, answer: Any) -> None:
         """Write on the operation what a whole answer tells."""
@@ -325,10 +330,21 @@ class Call:
             if isinstance(body, bytes):
                 self.operation.attributes[semconv.OUTPUT_BYTES] = len(body)
         if self.operation.content is not None:
-            self.operation.content.output_messages = content.output(self.route.shape, answer)
+            self.operation.content.output_messages = partial(
+                content.output_messages, self.route, answer
+            )
 
-    def capture(self, body: Mapping[str, Any]) -> None:
-        """Note the request's content, to be converted late and off the hot path."""
+    def capture(self, body: Mapping[str, Any], config: Config) -> None:
+        """Note the request's content; it is converted when the operation ends."""
+        self.operation.content = captured = Content(config)
+        captured.input_messages = partial(content.input_messages, self.route, body)
+        captured.system_instructions = partial(content.system_instructions, self.route, body)
+        captured.tool_definitions = partial(content.tool_definitions, self.route, body)
 
-    def _collect(self) -> Callable[[Any], None] | None:
-        return None
+    def _collector(self) -> Callable[[Any], None] | None:
+        captured = self.operation.content
+        if captured is None:
+            return None
+        collector = content.collector(self.route)
+        captured.output_messages = collector.messages
+        return collector.add

@@ -95,26 +95,31 @@ class _Choices:
             _identify(operation, chunk)
         if (usage := get(chunk, "usage")) is not None:
             operation.usage = read_usage(usage)
-        text = reasoning = calls = False
-        for choice in get(chunk, "choices") or ():
-            if (reason := get(choice, "finish_reason")) is not None:
-                self.reasons[get(choice, "index") or 0] = str(reason)
-            delta = get(choice, "delta")
-            text = text or bool(get(delta, "content") or get(delta, "refusal") or get(delta, "audio"))
-            reasoning = reasoning or bool(get(delta, "reasoning_content") or get(delta, "reasoning"))
-            for call in get(delta, "tool_calls") or ():
-                calls = True
-                if (name := tool_call_name(call)) is not None:
-                    self.tools.append(name)
-        if text or calls:
+        kinds = {self._read_choice(choice) for choice in get(chunk, "choices") or ()}
+        if "text" in kinds or "call" in kinds:
             if timeline.first_output is None:
                 timeline.first_output = index
-        elif reasoning:
+        elif "reasoning" in kinds:
             if timeline.first_reasoning is None:
                 timeline.first_reasoning = index
         else:
             self.quiet.append(index)
-        return text
+        return "text" in kinds
+
+    def _read_choice(self, choice: Any) -> str | None:
+        """Note what one choice of a chunk tells, and say what it brings."""
+        if (reason := get(choice, "finish_reason")) is not None:
+            self.reasons[get(choice, "index") or 0] = str(reason)
+        delta = get(choice, "delta")
+        calls = get(delta, "tool_calls") or ()
+        self.tools += [name for call in calls if (name := tool_call_name(call)) is not None]
+        if get(delta, "content") or get(delta, "refusal") or get(delta, "audio"):
+            return "text"
+        if calls:
+            return "call"
+        if get(delta, "reasoning_content") or get(delta, "reasoning"):
+            return "reasoning"
+        return None
 
     def write(self, operation: Operation) -> None:
         """Write what was seen on the operation."""
@@ -198,7 +203,9 @@ def _look_at_event(shape: Shape, operation: Operation, event: Any, kind: str) ->
         elif kind == "response.created":
             _identify(operation, response)
         elif kind == "error":
-            operation.error_type = str(get(event, "code") or get(get(event, "error"), "code") or "error")
+            operation.error_type = str(
+                get(event, "code") or get(get(event, "error"), "code") or "error"
+            )
     elif shape == "run":
         if kind.startswith("thread.run.") and ".step." not in kind:
             READERS["run"](operation, get(event, "data"))

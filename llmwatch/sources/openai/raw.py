@@ -8,67 +8,66 @@ the response object itself: ``_parse``, which every kind of ``parse()`` goes thr
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from llmwatch._guard import Foreign, Guard
-from llmwatch.signals.operation import Operation
 from llmwatch.sources.openai.response import read_usage
-from llmwatch.sources.openai.routes import Shape
-from llmwatch.sources.openai.stream import finish_on_close, watch_stream
+from llmwatch.sources.openai.stream import finish_on_close
+
+if TYPE_CHECKING:
+    from llmwatch.sources.openai.calls import Call
 
 _PARSE = Guard("openai.raw_parse")
 _READ = Guard("openai.raw_read")
 _FOREIGN = Foreign()
 
 
-def watch_raw(operation: Operation, raw: Any, shape: Shape, *, asynchronous: bool, answered: Any) -> None:
+def watch_raw(call: Call, raw: Any, *, asynchronous: bool) -> None:
     """Follow a raw response to its end.
 
     Args:
-        operation: The operation that the response belongs to.
+        call: The request that it answers.
         raw: ``LegacyAPIResponse``, ``APIResponse`` or ``AsyncAPIResponse``.
-        shape: How its body is read.
         asynchronous: True if it came from an asynchronous client.
-        answered: Called with the parsed body, if it becomes known; it does not finish.
     """
-    http = raw.http_response
+    http, close = raw.http_response, "aclose" if asynchronous else "close"
     if getattr(raw, "_stream", False) or getattr(raw, "_is_sse_stream", False):
-        operation.stream()
-        finish_on_close(operation, http, "aclose" if asynchronous else "close", None)
-        _watch_parse(operation, raw, shape)
+        call.operation.stream()
+        finish_on_close(call.operation, http, close, None)
+        _watch_parse(call, raw)
     elif hasattr(http, "_content"):
-        _read_now(operation, raw, shape, answered)
-        operation.finish()
+        _read_now(call, raw)
+        call.operation.finish()
     else:
-        finish_on_close(operation, http, "aclose" if asynchronous else "close", None)
-        _watch_read(operation, raw, answered, "aread" if asynchronous else "read")
+        finish_on_close(call.operation, http, close, None)
+        _watch_read(call, raw, "aread" if asynchronous else "read")
 
 
-def _watch_parse(operation: Operation, raw: Any, shape: Shape) -> None:
-    parsing = ref(raw)
+def _watch_parse(call: Call, raw: Any) -> None:
+    parsing: ref[Any] = ref(raw)
 
     def parse(*, to: Any = None) -> Any:
-        current = parsing()
+        current: Any = parsing()
         parsed = type(current)._parse(current, to=to)
         with _PARSE:
-            if operation.active and hasattr(parsed, "_iterator"):
+            if call.operation.active and hasattr(parsed, "_iterator"):
                 current.__dict__.pop("_parse", None)
-                watch_stream(operation, parsed, shape)
+                call.follow(parsed)
         return parsed
 
     raw._parse = parse
 
 
-def _read_now(operation: Operation, raw: Any, shape: Shape, answered: Any) -> None:
-    if shape == "embeddings":
-        operation.usage = read_usage(_usage_at_the_end(raw.http_response.content))
+def _read_now(call: Call, raw: Any) -> None:
+    if call.route.shape == "embeddings":
+        call.operation.usage = read_usage(_usage_at_the_end(raw.http_response.content))
         return
     parsed = None
     with _FOREIGN:
         parsed = raw.parse()
     if parsed is not None:
-        answered(parsed)
+        call.read(parsed)
 
 
 def _usage_at_the_end(content: bytes) -> Any:
@@ -82,8 +81,8 @@ def _usage_at_the_end(content: bytes) -> Any:
     return None
 
 
-def _watch_read(operation: Operation, raw: Any, answered: Any, method: str) -> None:
-    http, whole = raw.http_response, ref(raw)
+def _watch_read(call: Call, raw: Any, method: str) -> None:
+    operation, http, whole = call.operation, raw.http_response, ref(raw)
     response = ref(http)
     closing = "aclose" if method == "aread" else "close"
 
@@ -101,7 +100,7 @@ def _watch_read(operation: Operation, raw: Any, answered: Any, method: str) -> N
                 with _FOREIGN:
                     parsed = current._parse()
             if parsed is not None:
-                answered(parsed)
+                call.read(parsed)
             operation.finish()
 
     def read() -> bytes:
@@ -125,5 +124,3 @@ def _watch_read(operation: Operation, raw: Any, answered: Any, method: str) -> N
         return content
 
     setattr(http, method, aread if method == "aread" else read)
-
-

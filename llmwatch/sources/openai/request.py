@@ -8,23 +8,23 @@ from typing import Any
 from llmwatch import semconv
 from llmwatch.sources.openai.routes import Route
 
-_NUMBERS = {
-    "temperature": semconv.REQUEST_TEMPERATURE,
-    "top_p": semconv.REQUEST_TOP_P,
-    "top_k": semconv.REQUEST_TOP_K,
-    "frequency_penalty": semconv.REQUEST_FREQUENCY_PENALTY,
-    "presence_penalty": semconv.REQUEST_PRESENCE_PENALTY,
-    "max_completion_tokens": semconv.REQUEST_MAX_TOKENS,
-    "max_output_tokens": semconv.REQUEST_MAX_TOKENS,
-    "max_tokens": semconv.REQUEST_MAX_TOKENS,
-    "seed": semconv.REQUEST_SEED,
-    "dimensions": semconv.EMBEDDINGS_DIMENSION_COUNT,
+_NUMBER, _TEXT = (int, float), (str,)
+_FIELDS: dict[str, tuple[str, tuple[type, ...]]] = {
+    "temperature": (semconv.REQUEST_TEMPERATURE, _NUMBER),
+    "top_p": (semconv.REQUEST_TOP_P, _NUMBER),
+    "top_k": (semconv.REQUEST_TOP_K, _NUMBER),
+    "frequency_penalty": (semconv.REQUEST_FREQUENCY_PENALTY, _NUMBER),
+    "presence_penalty": (semconv.REQUEST_PRESENCE_PENALTY, _NUMBER),
+    "max_tokens": (semconv.REQUEST_MAX_TOKENS, _NUMBER),
+    "max_completion_tokens": (semconv.REQUEST_MAX_TOKENS, _NUMBER),
+    "max_output_tokens": (semconv.REQUEST_MAX_TOKENS, _NUMBER),
+    "seed": (semconv.REQUEST_SEED, _NUMBER),
+    "dimensions": (semconv.EMBEDDINGS_DIMENSION_COUNT, _NUMBER),
+    "service_tier": (semconv.OPENAI_REQUEST_SERVICE_TIER, _TEXT),
+    "reasoning_effort": (semconv.REQUEST_REASONING_LEVEL, _TEXT),
+    "previous_response_id": (semconv.REQUEST_PREVIOUS_RESPONSE_ID, _TEXT),
 }
-_TEXTS = {
-    "service_tier": semconv.OPENAI_REQUEST_SERVICE_TIER,
-    "reasoning_effort": semconv.REQUEST_REASONING_LEVEL,
-    "previous_response_id": semconv.REQUEST_PREVIOUS_RESPONSE_ID,
-}
+"""Field of the body, its attribute, and the types it may have."""
 _FORMATS = {"json_object": "json", "json_schema": "json", "text": "text"}
 _PLAIN = frozenset(("model", "messages", "input", "stream", "prompt", "stream_options"))
 """Fields that say nothing more than every request does."""
@@ -47,18 +47,16 @@ def read_request(route: Route, body: Mapping[str, Any], *, streamed: bool) -> di
         found[semconv.REQUEST_STREAM] = True
     rarer = False
     for field, value in body.items():
-        if field in _PLAIN:
-            continue
-        if (key := _NUMBERS.get(field)) is not None:
-            if isinstance(value, (int, float)):
+        if (rule := _FIELDS.get(field)) is not None:
+            key, kinds = rule
+            if isinstance(value, kinds):
                 found[key] = value
-        elif (key := _TEXTS.get(field)) is not None:
-            if isinstance(value, str):
-                found[key] = value
-        else:
+        elif field not in _PLAIN:
             rarer = True
     if rarer:
         _read_rarer(route, body, found)
+    if route.counts_input and (count := _input_count(body)) is not None:
+        found[semconv.INPUT_COUNT] = count
     return found
 
 
@@ -116,7 +114,7 @@ def _tool_name(tool: Any) -> str:
     return str(name or tool.get("server_label") or tool.get("type") or "unknown")
 
 
-def input_count(body: Mapping[str, Any]) -> int | None:
+def _input_count(body: Mapping[str, Any]) -> int | None:
     """How many inputs an embeddings or moderation request carries; a list of tokens is one."""
     given = body.get("input")
     if isinstance(given, str):

@@ -27,6 +27,8 @@ class Route(NamedTuple):
     output: str | None = None
     """``gen_ai.output.type``, where the path alone decides it."""
     method: str = "post"
+    counts_input: bool = False
+    """True where one request may carry several inputs."""
 
 
 ROUTES = (
@@ -35,14 +37,14 @@ ROUTES = (
     Route("/responses/compact", "compact", "responses", "responses"),
     Route("/responses/{id}", "fetch_response", "responses", "responses", method="get"),
     Route("/completions", "text_completion", "completions"),
-    Route("/embeddings", "embeddings", "embeddings"),
+    Route("/embeddings", "embeddings", "embeddings", counts_input=True),
     Route("/images/generations", "image_generation", output="image"),
     Route("/images/edits", "image_edit", output="image"),
     Route("/images/variations", "image_variation", output="image"),
     Route("/audio/speech", "speech_generation", output="speech"),
     Route("/audio/transcriptions", "transcription", output="text"),
     Route("/audio/translations", "translation", output="text"),
-    Route("/moderations", "moderation"),
+    Route("/moderations", "moderation", counts_input=True),
     Route("/decisions", "decision"),
     Route("/videos", "video_generation", output="video"),
     Route("/videos/edits", "video_edit", output="video"),
@@ -59,7 +61,9 @@ ROUTES = (
 
 _FIXED = {(route.method, route.path): route for route in ROUTES if "{" not in route.path}
 _TEMPLATES = [
-    (route, re.compile(route.path.replace("{id}", "[^/]+"))) for route in ROUTES if "{" in route.path
+    (route, re.compile(route.path.replace("{id}", "[^/]+")))
+    for route in ROUTES
+    if "{" in route.path
 ]
 _PREFIXES = tuple({route.path.partition("{")[0] for route, _ in _TEMPLATES})
 

@@ -38,8 +38,8 @@ def methods() -> set[str]:
 
 def classified() -> dict[str, str]:
     """What `methods.txt` says of each method; asynchronous twins count with their synchronous ones."""
-    rows = (line.split() for line in TABLE.read_text().splitlines() if line and line[0] != "#")
-    return {name: kind for name, kind in rows}
+    lines = TABLE.read_text().splitlines()
+    return dict(line.split() for line in lines if line and not line.startswith("#"))
 
 
 def plain(name: str) -> str:

@@ -84,12 +84,16 @@ def test_a_stream_tells_its_chunks_reason_and_usage(seen: Captured, tools: bool)
     assert attributes[semconv.RESPONSE_FINISH_REASONS] == ("stop",)
     assert attributes[semconv.RESPONSE_MODEL] == "m-2026"
     assert attributes[semconv.USAGE_OUTPUT_TOKENS] == 5
-    assert 0 < attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK]
-    assert attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] < attributes[semconv.TIME_TO_FIRST_OUTPUT]
-    assert 0 < attributes[semconv.TIME_PER_OUTPUT_TOKEN]
+    assert attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] > 0
+    assert (
+        attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] < attributes[semconv.TIME_TO_FIRST_OUTPUT]
+    )
+    assert attributes[semconv.TIME_PER_OUTPUT_TOKEN] > 0
     assert attributes[semconv.STREAM_GAP_P50] <= attributes[semconv.STREAM_GAP_P95]
     (gaps,) = seen.metrics()["gen_ai.client.operation.time_per_output_chunk"]
-    assert gaps.count == 42
+    # On a busy machine the consumer may have come late for some: their two gaps are not counted.
+    late = attributes.get(semconv.STREAM_READY_CHUNKS, 0)
+    assert 42 - 2 * late <= gaps.count <= 42
 
 
 def test_usage_of_a_stream_is_absent_unless_somebody_asks(seen: Captured) -> None:
@@ -140,7 +144,9 @@ def test_raw_responses_tell_the_same(seen: Captured, raw: str, parsed: bool) -> 
     assert span.attributes[semconv.RESPONSE_FINISH_REASONS] == ("stop",)
 
 
-@pytest.mark.parametrize("encoding", [{}, {"encoding_format": "float"}, {"encoding_format": "base64"}])
+@pytest.mark.parametrize(
+    "encoding", [{}, {"encoding_format": "float"}, {"encoding_format": "base64"}]
+)
 @pytest.mark.parametrize("raw", [False, True])
 def test_embeddings_are_counted_and_not_touched(
     seen: Captured, encoding: dict[str, Any], raw: bool
@@ -193,7 +199,9 @@ def test_messages_may_be_a_one_shot_iterator(seen: Captured) -> None:
     assert len(seen.spans) == 1
 
 
-def test_the_module_level_client_is_watched(seen: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_module_level_client_is_watched(
+    seen: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """``openai.chat.completions.create`` is as good as any client."""
     monkeypatch.setattr(openai, "api_key", "sk-secret")
     monkeypatch.setattr(openai, "base_url", "http://mock.invalid/v1")
@@ -244,7 +252,10 @@ def test_no_secret_reaches_any_signal(stream: bool) -> None:
         text = " ".join(
             [span.to_json() for span in seen.spans]
             + [repr(event) for event in seen.events]
-            + [json.dumps([str(point.attributes) for point in points]) for points in seen.metrics().values()]
+            + [
+                json.dumps([str(point.attributes) for point in points])
+                for points in seen.metrics().values()
+            ]
         )
     assert "sk-" not in text
     assert "hi" in text

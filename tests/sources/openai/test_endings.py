@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +26,9 @@ def create(client: Chat, headers: dict[str, str]) -> Any:
 
 
 def parsed_raw(client: Chat, headers: dict[str, str]) -> Any:
-    raw = client.chat.completions.with_raw_response.create(**ASK, stream=True, extra_headers=headers)
+    raw = client.chat.completions.with_raw_response.create(
+        **ASK, stream=True, extra_headers=headers
+    )
     return raw.parse()
 
 
@@ -65,7 +68,7 @@ def left_by_break(stream: Any) -> None:
 
 
 def left_by_the_consumers_error(stream: Any) -> None:
-    with pytest.raises(KeyError), stream:
+    with contextlib.suppress(KeyError), stream:
         for _ in stream:
             raise KeyError("consumer")
 
@@ -81,7 +84,9 @@ ENDINGS = [
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize(("use", "ending"), ENDINGS, ids=lambda each: getattr(each, "__name__", each))
+@pytest.mark.parametrize(
+    ("use", "ending"), ENDINGS, ids=lambda each: getattr(each, "__name__", each)
+)
 def test_a_stream_ends_its_span_when_its_consumer_is_done(
     seen: Captured, way: Open, use: Callable[[Any], None], ending: str
 ) -> None:
@@ -206,7 +211,7 @@ async def aleft_by_break(stream: Any) -> None:
 
 
 async def aleft_by_the_consumers_error(stream: Any) -> None:
-    with pytest.raises(KeyError):
+    with contextlib.suppress(KeyError):
         async with stream:
             async for _ in stream:
                 raise KeyError("consumer")

@@ -58,7 +58,9 @@ def functions() -> Iterator[tuple[Any, str, str]]:
                     yield module, name, name
                 elif inspect.isclass(value):
                     for method, function in list(vars(value).items()):
-                        if inspect.isfunction(function) and (method[:2] != "__" or method == "__init__"):
+                        if inspect.isfunction(function) and (
+                            method[:2] != "__" or method == "__init__"
+                        ):
                             yield value, method, f"{name}.{method}"
 
 
@@ -76,8 +78,12 @@ def program() -> list[Any]:
         seen.append(client.chat.completions.create(**ASK, tools=[TOOL]).model_dump())
         seen.append(client.responses.create(model="m", input="hi").output_text)
         seen.append(client.embeddings.create(model="m", input=["a"]).data[0].embedding)
-        seen.append([chunk.model_dump() for chunk in client.chat.completions.create(**ASK, stream=True)])
-        seen.append([event.type for event in client.responses.create(model="m", input="hi", stream=True)])
+        seen.append(
+            [chunk.model_dump() for chunk in client.chat.completions.create(**ASK, stream=True)]
+        )
+        seen.append(
+            [event.type for event in client.responses.create(model="m", input="hi", stream=True)]
+        )
         seen.append(client.chat.completions.with_raw_response.create(**ASK).parse().model_dump())
         with client.chat.completions.with_streaming_response.create(**ASK) as response:
             seen.append(response.json())
@@ -89,7 +95,9 @@ def program() -> list[Any]:
             with pytest.raises(openai.APIStatusError) as caught:
                 client.chat.completions.create(**ASK, extra_headers=headers)
             seen.append((caught.type, str(caught.value)))
-        stream = client.chat.completions.create(**ASK, stream=True, extra_headers={"x-fail-at": "2"})
+        stream = client.chat.completions.create(
+            **ASK, stream=True, extra_headers={"x-fail-at": "2"}
+        )
         with pytest.raises(Exception, match=r"onnection") as broken:
             list(stream)
         seen.append(broken.type)
@@ -129,11 +137,10 @@ def test_a_fault_in_one_function_never_reaches_the_user(
 ) -> None:
     """Whatever breaks inside, the user's program is the same."""
     monkeypatch.setattr(_guard, "strict", False)
-    with capture(capture_content=True, operation_events=True):
-        with monkeypatch.context() as broken:
+    with capture(capture_content=True, operation_events=True), monkeypatch.context() as broken:
 
-            def fail(*args: Any, **kwargs: Any) -> Any:
-                raise RuntimeError(f"injected into {name}")
+        def fail(*args: Any, **kwargs: Any) -> Any:
+            raise RuntimeError(f"injected into {name}")
 
-            broken.setattr(owner, name, fail)
-            assert program() == expected
+        broken.setattr(owner, name, fail)
+        assert program() == expected

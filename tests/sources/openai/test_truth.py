@@ -20,7 +20,11 @@ from llmwatch.demo.server import Server
 from llmwatch.testing import Captured, capture
 
 BAR = 0.002
-ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+ASK: dict[str, Any] = {
+    "model": "m",
+    "messages": [{"role": "user", "content": "hi"}],
+    "stream": True,
+}
 
 
 @pytest.fixture
@@ -55,24 +59,32 @@ class Comparison:
     """
 
     def __init__(self) -> None:
+        self.firsts = 0
         self.ours: list[float] = []
         self.consumers: list[float] = []
 
     def add(self, server: Server, seen: Captured, issued: float, arrivals: list[float]) -> None:
         """Compare one finished stream: its first chunk, and each of its gaps."""
         attributes = seen.spans[-1].attributes
-        written = [write.end for write in server.last.wait().writes if write.events][: len(arrivals)]
+        written = [write.end for write in server.last.wait().writes if write.events][
+            : len(arrivals)
+        ]
         told = [micro / 1e6 for micro in attributes[semconv.STREAM_TIMELINE]]
         assert len(told) == len(arrivals) == 12
-        first = attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK]
-        assert first == pytest.approx(told[0], abs=2e-6)
-        truth = [written[0] - issued, *gaps(written)]
-        self.ours += [abs(a - b) for a, b in zip([first, *gaps(told)], truth, strict=True)]
-        seen_by_consumer = [arrivals[0] - issued, *gaps(arrivals)]
-        self.consumers += [abs(a - b) for a, b in zip(seen_by_consumer, truth, strict=True)]
+        ours, truth, consumers = gaps(told), gaps(written), gaps(arrivals)
+        # Absent where the consumer came late for the first chunk, as happens on a busy machine.
+        if (first := attributes.get(semconv.RESPONSE_TIME_TO_FIRST_CHUNK)) is not None:
+            assert first == pytest.approx(told[0], abs=2e-6)
+            self.firsts += 1
+            ours.append(first)
+            truth.append(written[0] - issued)
+            consumers.append(arrivals[0] - issued)
+        self.ours += [abs(a - b) for a, b in zip(ours, truth, strict=True)]
+        self.consumers += [abs(a - b) for a, b in zip(consumers, truth, strict=True)]
 
     def check(self) -> None:
         """Within the bar at the 95th percentile, or as near as this machine lets anybody come."""
+        assert self.firsts >= 3
         ours, consumers = percentile(self.ours, 0.95), percentile(self.consumers, 0.95)
         assert ours < max(BAR, 1.1 * consumers + 0.0005), (ours, consumers)
 
@@ -118,7 +130,9 @@ def test_a_slow_consumer_is_not_taken_for_a_slow_server(
     (span,) = seen.spans
     assert span.attributes[semconv.STREAM_READY_CHUNKS] >= 8
     assert span.attributes[semconv.STREAM_CONSUMER_TIME] > 0.5
-    assert span.attributes[semconv.STREAM_SERVER_WAIT] < span.attributes[semconv.STREAM_CONSUMER_TIME]
+    assert (
+        span.attributes[semconv.STREAM_SERVER_WAIT] < span.attributes[semconv.STREAM_CONSUMER_TIME]
+    )
     assert span.attributes.get(semconv.STREAM_GAP_MAX, 0.0) < 0.05
 
 
@@ -137,7 +151,9 @@ def test_reasoning_and_visible_output_have_times_of_their_own(
 
 def test_retries_are_counted_and_their_wait_is_known(server: Server, seen: Captured) -> None:
     """Two refusals, then an answer: one span, two retries, and the time they took."""
-    server.enqueue(Script(status=429, retry_after=0.05), Script(status=500, retry_after=0.05), Script())
+    server.enqueue(
+        Script(status=429, retry_after=0.05), Script(status=500, retry_after=0.05), Script()
+    )
     with OpenAI(base_url=server.base_url, api_key="sk-test", max_retries=3) as client:
         client.chat.completions.create(model="m", messages=[])
     (span,) = seen.spans
@@ -154,9 +170,11 @@ def test_the_wait_for_a_connection_is_known(server: Server, seen: Captured) -> N
 
     server.script = Script(delay=0.1)
     http = httpx.Client(limits=httpx.Limits(max_connections=1))
-    with OpenAI(base_url=server.base_url, api_key="sk-test", http_client=http) as client:
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda _: client.chat.completions.create(model="m", messages=[]), range(2)))
+    with (
+        OpenAI(base_url=server.base_url, api_key="sk-test", http_client=http) as client,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        list(pool.map(lambda _: client.chat.completions.create(model="m", messages=[]), range(2)))
     waits = sorted(span.attributes[semconv.CLIENT_POOL_WAIT] for span in seen.spans)
     assert waits[0] < 0.05
     assert waits[1] >= 0.08

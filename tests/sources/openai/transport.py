@@ -10,7 +10,7 @@ import asyncio
 import base64
 import json
 import struct
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import openai
@@ -81,7 +81,11 @@ def answer(path: str, body: dict[str, Any], method: str) -> dict[str, Any]:
     if path.endswith("/chat/completions"):
         message: dict[str, Any] = {"role": "assistant", "content": "hello"}
         if body.get("tools"):
-            call = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+            call = {
+                "id": "call_1",
+                "type": "function",
+                "function": {"name": "look", "arguments": "{}"},
+            }
             message = {"role": "assistant", "content": None, "tool_calls": [call]}
         reason = "tool_calls" if body.get("tools") else "stop"
         choices = [
@@ -102,23 +106,7 @@ def answer(path: str, body: dict[str, Any], method: str) -> dict[str, Any]:
         data = [{"object": "embedding", "index": i, "embedding": encoded} for i in range(count)]
         usage = {"prompt_tokens": 4, "total_tokens": 4}
         return {"object": "list", "data": data, "model": model, "usage": usage}
-    if "/responses" in path:
-        return response_object(model)
-    if "/threads" in path:
-        return run_object()
-    if "/videos" in path:
-        return {"id": "video_1", "object": "video", "model": "sora-2", "status": "completed",
-                "progress": 100, "created_at": 1, "seconds": "4", "size": "720x1280"}  # fmt: skip
-    if "/images" in path:
-        usage = {"input_tokens": 7, "output_tokens": 100, "total_tokens": 107,
-                 "input_tokens_details": {"text_tokens": 7, "image_tokens": 0}}  # fmt: skip
-        return {"created": 1, "data": [{"b64_json": "QUJD"}], "usage": usage}
-    if "/audio" in path:
-        return {"text": "hello"}
-    if path.endswith("/moderations"):
-        result = {"flagged": False, "categories": {}, "category_scores": {}}
-        return {"id": "modr_1", "model": "omni", "results": [result]}
-    return {"id": "thing_1", "object": "thing", "data": [], "model": model}
+    return next((make(model) for part, make in OTHERS.items() if part in path), thing(model))
 
 
 def chat_frame(kind: str, model: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
@@ -132,7 +120,13 @@ def chat_frame(kind: str, model: str, choices: list[dict[str, Any]]) -> dict[str
 def response_object(model: str, status: str = "completed") -> dict[str, Any]:
     """A Responses API object."""
     text = {"type": "output_text", "text": "hello", "annotations": []}
-    item = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [text]}
+    item = {
+        "type": "message",
+        "id": "msg_1",
+        "role": "assistant",
+        "status": "completed",
+        "content": [text],
+    }
     done = status == "completed"
     return {
         "id": "resp_1", "object": "response", "created_at": 1, "model": f"{model}-2026",
@@ -149,6 +143,39 @@ def run_object() -> dict[str, Any]:
         "status": "completed", "model": "gpt-4o", "instructions": "", "tools": [], "metadata": {}, "usage": usage,
         "parallel_tool_calls": True,
     }  # fmt: skip
+
+
+def thing(model: str) -> dict[str, Any]:
+    """Anything else."""
+    return {"id": "thing_1", "object": "thing", "data": [], "model": model}
+
+
+def video(model: str) -> dict[str, Any]:
+    """A finished video."""
+    return thing("sora-2") | {"status": "completed", "progress": 100, "seconds": "4"}
+
+
+def images(model: str) -> dict[str, Any]:
+    """One generated image."""
+    usage = {"input_tokens": 7, "output_tokens": 100, "total_tokens": 107}
+    return {"created": 1, "data": [{"b64_json": "QUJD"}], "usage": usage}
+
+
+def moderation(model: str) -> dict[str, Any]:
+    """One input, found harmless."""
+    result = {"flagged": False, "categories": {}, "category_scores": {}}
+    return {"id": "modr_1", "model": "omni", "results": [result]}
+
+
+OTHERS: dict[str, Callable[[str], dict[str, Any]]] = {
+    "/responses": lambda model: response_object(model),
+    "/threads": lambda model: run_object(),
+    "/videos": video,
+    "/images": images,
+    "/audio": lambda model: {"text": "hello"},
+    "/moderations": moderation,
+}
+"""Part of the path, and what makes the answer."""
 
 
 def sse(data: Any, event: str | None = None) -> bytes:
@@ -177,10 +204,15 @@ def stream_events(path: str, body: dict[str, Any], chunks: int) -> Iterator[byte
     chat = path.endswith("/chat/completions")
 
     def frame(choices: list[dict[str, Any]], **more: Any) -> bytes:
-        return sse(chat_frame("chat.completion.chunk" if chat else "text_completion", model, choices) | more)
+        return sse(
+            chat_frame("chat.completion.chunk" if chat else "text_completion", model, choices)
+            | more
+        )
 
     if chat:
-        yield frame([{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}])
+        yield frame(
+            [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]
+        )
     for _ in range(chunks):
         piece = {"delta": {"content": "tok"}} if chat else {"text": "tok"}
         yield frame([{"index": 0, **piece, "finish_reason": None}])
@@ -193,14 +225,23 @@ def stream_events(path: str, body: dict[str, Any], chunks: int) -> Iterator[byte
 
 def response_events(model: str, chunks: int) -> Iterator[bytes]:
     """The event sequence of a streamed response."""
-    item = {"type": "message", "id": "msg_1", "role": "assistant", "status": "in_progress", "content": []}
+    item = {
+        "type": "message",
+        "id": "msg_1",
+        "role": "assistant",
+        "status": "in_progress",
+        "content": [],
+    }
     part = {"type": "output_text", "text": "", "annotations": []}
     place = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
     events: list[dict[str, Any]] = [
         {"type": "response.created", "response": response_object(model, "in_progress")},
         {"type": "response.output_item.added", "output_index": 0, "item": item},
         {"type": "response.content_part.added", **place, "part": part},
-        *({"type": "response.output_text.delta", **place, "delta": "tok", "logprobs": []} for _ in range(chunks)),
+        *(
+            {"type": "response.output_text.delta", **place, "delta": "tok", "logprobs": []}
+            for _ in range(chunks)
+        ),
         {"type": "response.output_text.done", **place, "text": "tok" * chunks, "logprobs": []},
         {"type": "response.completed", "response": response_object(model)},
     ]
