@@ -27,12 +27,29 @@ PYTHONS = [
     if name.startswith("Programming Language :: Python :: 3.")
 ]
 SMOKE_TEST = Path("tests/smoke.py").absolute()
-OLDEST_OPENTELEMETRY = (
-    "opentelemetry-sdk==1.40.*",
-    "opentelemetry-exporter-otlp==1.40.*",
-    "opentelemetry-instrumentation==0.61b0",
-    "opentelemetry-exporter-prometheus==0.61b0",
-)
+RELEASES = {
+    "openai-1": ["openai>=1.109,<2"],
+    "openai-2": ["openai>=2,<3"],
+    "newest": ["openai>=3,<4"],
+    "oldest-opentelemetry": [
+        "opentelemetry-sdk==1.40.*",
+        "opentelemetry-exporter-otlp==1.40.*",
+        "opentelemetry-instrumentation==0.61b0",
+        "opentelemetry-exporter-prometheus==0.61b0",
+    ],
+}
+"""Releases on which the contract of the sources must hold, beside those of the constraints."""
+
+NEIGHBOURS = {
+    "genai-openai": ["opentelemetry-instrumentation-genai-openai"],
+    "openai-v2": ["opentelemetry-instrumentation-openai-v2"],
+    "traceloop": ["opentelemetry-instrumentation-openai"],
+    "openinference": ["openinference-instrumentation-openai"],
+    "logfire": ["logfire"],
+    "openlit": ["openlit"],
+    "langfuse": ["langfuse"],
+}
+"""Other instrumentations of the same client. Each needs an environment of its own."""
 
 
 def group(name: str) -> tuple[str, ...]:
@@ -89,7 +106,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation; a warning is an error."""
-    install(session, ".[all]", "docs")
+    install(session, ".", "docs")
     session.run("sphinx-build", "-n", "-W", "--keep-going", "docs", "docs/_build/html")
 
 
@@ -102,18 +119,22 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 @nox.parametrize(
-    "packages",
+    "packages,paths",
     [
-        nox.param(["openai>=1.109,<2"], id="openai-1"),
-        nox.param(["openai>=2,<3"], id="openai-2"),
-        nox.param(["openai>=3,<4"], id="newest"),
-        nox.param(["openai>=3,<4", *OLDEST_OPENTELEMETRY], id="oldest-opentelemetry"),
+        *(
+            nox.param(packages, ["tests/sources", "tests/signals", "tests/export"], id=name)
+            for name, packages in RELEASES.items()
+        ),
+        *(
+            nox.param(packages, ["tests/integrations/test_neighbours.py"], id=f"beside-{name}")
+            for name, packages in NEIGHBOURS.items()
+        ),
     ],
 )
-def integrations(session: nox.Session, packages: list[str]) -> None:
-    """Run the contract of the OpenAI source on other releases of what it stands on."""
+def integrations(session: nox.Session, packages: list[str], paths: list[str]) -> None:
+    """Run on other releases of what llmwatch stands on, and beside other instrumentations."""
     session.install("-e", ".[all]", *group("tests"), *packages)
-    session.run("pytest", "tests/sources", "tests/signals", *session.posargs)
+    session.run("pytest", *(session.posargs or paths))
 
 
 @nox.session
