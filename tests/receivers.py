@@ -87,6 +87,11 @@ class Receiver:
             sleep(0.01)
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """Say nothing: clients that refuse our certificate are a test."""
+
+
 class HttpReceiver(Receiver):
     """OTLP over http/protobuf, or https.
 
@@ -105,14 +110,18 @@ class HttpReceiver(Receiver):
         super().__init__()
         self.status = status
         self.body = body
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = _Server(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         scheme = "http"
         if certificate is not None:
             scheme = "https"
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*certificate)
-            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+            self._server.socket = context.wrap_socket(
+                self._server.socket,
+                server_side=True,
+                do_handshake_on_connect=False,  # not while accepting: a refusal would leave a socket
+            )
         self.endpoint = f"{scheme}://localhost:{self._server.server_port}"
         self._thread = Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 

@@ -6,6 +6,7 @@ to deliver. A provider that the application built counts for itself.
 
 from __future__ import annotations
 
+from collections import deque
 from threading import Lock
 from typing import Any, Literal
 
@@ -35,27 +36,24 @@ def reset() -> None:
 
 
 def watch_queue(processor: Any, signal: Signal) -> None:
-    """Count what the queue of a batch processor drops.
+    """Count what the full queue of a batch processor drops.
 
-    The SDK tells nobody but its own internal metrics; this stands in front of them. Their door is
-    private: an SDK without it is left alone, and its queue goes uncounted. The SDK itself counts
-    up to one item a batch too many, where room is made just after it looked.
+    The SDK tells nobody. The queue is private: where a release keeps it elsewhere, it goes
+    uncounted. Up to one item a batch is counted too many, where room is made just after looking.
     """
     batch = getattr(processor, "_batch_processor", None)
-    if hasattr(getattr(batch, "_metrics", None), "drop_items"):
-        batch._metrics = _QueueMetrics(batch._metrics, signal)  # type: ignore[union-attr]
+    if isinstance(getattr(batch, "_queue", None), deque):
+        batch._queue = _Queue(batch._queue, signal)  # type: ignore[union-attr]
 
 
-class _QueueMetrics:
-    """The SDK's internal metrics of one queue, with our count in front of `drop_items`."""
+class _Queue(deque[Any]):
+    """The SDK's queue, which drops its oldest item when it is full, and counts that."""
 
-    def __init__(self, inner: Any, signal: Signal) -> None:
-        self._inner = inner
+    def __init__(self, queue: deque[Any], signal: Signal) -> None:
+        super().__init__(queue, queue.maxlen)
         self._signal = signal
 
-    def drop_items(self, count: int, *args: Any, **kwargs: Any) -> None:
-        add(self._signal, count)
-        self._inner.drop_items(count, *args, **kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+    def appendleft(self, item: Any) -> None:
+        if len(self) == self.maxlen:
+            add(self._signal, 1)
+        super().appendleft(item)

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("llmwatch")
 
-_Build = Callable[["Resource", dict[str, Any]], Any]
-"""Makes a provider of a resource and, as ``meter_provider``, of what the SDK shall count itself
-with; all that can be wrong was found before it is called."""
+_Build = Callable[["Resource", metrics.MeterProvider], Any]
+"""Makes a provider of a resource and of what the SDK shall count itself with; all that can be wrong
+was found before it is called."""
 
 STORE = "llmwatch_store"
 """Our name, beside those of ``OTEL_*_EXPORTER``, for the local store."""
@@ -127,8 +127,8 @@ def build(config: Config) -> Providers:
     if builders:
         resource = _resource(config)
         if "metrics" in builders:
-            chosen["meter_provider"] = builders.pop("metrics")(resource, {})
-        itself = {"meter_provider": chosen["meter_provider"]}
+            chosen["meter_provider"] = builders.pop("metrics")(resource, _NOBODY)
+        itself = chosen["meter_provider"] if _counts_itself() else _NOBODY
         for signal, build_provider in builders.items():
             chosen[_FIELDS[signal]] = build_provider(resource, itself)
     return Providers(**chosen, owned=frozenset(names), store=_store(config, names))
@@ -136,7 +136,9 @@ def build(config: Config) -> Providers:
 
 def build_meter_provider(config: Config) -> metrics.MeterProvider:
     """A fresh meter provider of our own, for a forked child: inherited sums are its parent's."""
-    provider = _meter_provider(config, exporter_names(config, "metrics"))(_resource(config), {})
+    provider = _meter_provider(config, exporter_names(config, "metrics"))(
+        _resource(config), _NOBODY
+    )
     return cast(metrics.MeterProvider, provider)
 
 
@@ -170,6 +172,15 @@ def _anything_configured(config: Config) -> bool:
 
 def _disabled() -> bool:
     return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+
+
+def _counts_itself() -> bool:
+    """Whether the SDK was asked for metrics about itself; told nothing, it may make some anyway."""
+    text = os.environ.get("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "")
+    return text.strip().lower() == "true"
+
+
+_NOBODY = metrics.NoOpMeterProvider()
 
 
 def _say_unused(config: Config, signal: Signal) -> None:
@@ -224,18 +235,18 @@ def _tracer_provider(config: Config, names: list[str]) -> _Build:
 
     factories = [_factory(config, "traces", name) for name in names]
 
-    def build_provider(resource: Resource, itself: dict[str, Any]) -> TracerProvider:
+    def build_provider(resource: Resource, itself: metrics.MeterProvider) -> TracerProvider:
         ratio = config.sample_ratio
         sampler = None if ratio is None else ParentBased(TraceIdRatioBased(ratio))
         provider = TracerProvider(
             sampler=sampler,
             resource=resource,
             shutdown_on_exit=False,
-            **_accepted(TracerProvider, itself),
+            **_accepted(TracerProvider, meter_provider=itself),
         )
         for factory in factories:
             processor = BatchSpanProcessor(
-                SpanDelivery(factory), **_accepted(BatchSpanProcessor, itself)
+                SpanDelivery(factory), **_accepted(BatchSpanProcessor, meter_provider=itself)
             )
             watch_queue(processor, "traces")
             provider.add_span_processor(processor)
@@ -249,7 +260,7 @@ def _meter_provider(config: Config, names: list[str]) -> _Build:
 
     factories = [(name, _factory(config, "metrics", name)) for name in names]
 
-    def build_provider(resource: Resource, itself: dict[str, Any]) -> MeterProvider:
+    def build_provider(resource: Resource, itself: metrics.MeterProvider) -> MeterProvider:
         readers = [_reader(config, name, factory) for name, factory in factories]
         return MeterProvider(readers, resource, shutdown_on_exit=False)
 
@@ -289,13 +300,13 @@ def _logger_provider(config: Config, names: list[str]) -> _Build:
 
     factories = [_factory(config, "logs", name) for name in names]
 
-    def build_provider(resource: Resource, itself: dict[str, Any]) -> LoggerProvider:
+    def build_provider(resource: Resource, itself: metrics.MeterProvider) -> LoggerProvider:
         provider = LoggerProvider(
-            resource, shutdown_on_exit=False, **_accepted(LoggerProvider, itself)
+            resource, shutdown_on_exit=False, **_accepted(LoggerProvider, meter_provider=itself)
         )
         for factory in factories:
             processor = BatchLogRecordProcessor(
-                LogDelivery(factory), **_accepted(BatchLogRecordProcessor, itself)
+                LogDelivery(factory), **_accepted(BatchLogRecordProcessor, meter_provider=itself)
             )
             watch_queue(processor, "logs")
             provider.add_log_record_processor(processor)
@@ -304,7 +315,7 @@ def _logger_provider(config: Config, names: list[str]) -> _Build:
     return build_provider
 
 
-def _accepted(kind: type, keywords: dict[str, Any]) -> dict[str, Any]:
+def _accepted(kind: type, **keywords: Any) -> dict[str, Any]:
     """Those of *keywords* that this release of the SDK knows."""
     known = signature(kind).parameters
     return {name: value for name, value in keywords.items() if name in known}
