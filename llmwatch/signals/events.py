@@ -111,7 +111,7 @@ class Events:
                 )
 
     def _wanted(self, name: str) -> bool:
-        enabled = getattr(self._logger, "enabled", None)  # new in 1.44 of the API
+        enabled = getattr(self._logger, "enabled", None)  # which an older API does not have
         return not self._silent and (enabled is None or enabled(event_name=name))
 
     def _emit(
