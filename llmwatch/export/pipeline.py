@@ -8,6 +8,7 @@ it is silenced, and the child's first operation builds a fresh one.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from threading import RLock
 from time import monotonic
@@ -18,6 +19,7 @@ from opentelemetry import metrics, trace
 from llmwatch import _guard
 from llmwatch._guard import Guard
 from llmwatch.config import Config
+from llmwatch.errors import ConfigError
 from llmwatch.export import dropped, global_providers, providers
 from llmwatch.export.bounded import Call, wait
 from llmwatch.export.dropped import Signal
@@ -27,6 +29,7 @@ from llmwatch.export.providers import Providers
 FOLLOW_WAIT = 1.0
 """Seconds that the application's own `set_meter_provider` may be held up by the last collection."""
 
+_log = logging.getLogger("llmwatch")
 _CALLBACK = Guard("export.callback")
 _REBUILD = Guard("export.rebuild")
 
@@ -180,9 +183,13 @@ class Pipeline:
     def _fresh_meter_provider(self, inherited: Any) -> metrics.MeterProvider:
         self._in_background(inherited.shutdown)  # silent, but its thread would go on collecting
         with _REBUILD:
-            fresh = providers.build_meter_provider(self.config)
-            global_providers.replace_ours("metrics", inherited, fresh)
-            return fresh
+            try:
+                fresh = providers.build_meter_provider(self.config)
+            except ConfigError as error:
+                _log.warning("llmwatch reports no metrics of this forked process: %s", error)
+            else:
+                global_providers.replace_ours("metrics", inherited, fresh)
+                return fresh
         return metrics.NoOpMeterProvider()
 
 

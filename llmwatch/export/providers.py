@@ -223,6 +223,10 @@ def _factory(config: Config, signal: Signal, name: str) -> Callable[[], Any]:
             "logs": local_store.StoreLogExporter,
         }
         return partial(exporters[signal], config)
+    if (signal, name) == ("metrics", "prometheus"):
+        from llmwatch.export.prometheus import PrometheusReader
+
+        return PrometheusReader
     return otlp.factory(config, signal, name) if otlp.is_otlp(name) else otlp.named(signal, name)
 
 
