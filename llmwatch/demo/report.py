@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from math import log10
+from math import floor, log10
 from pathlib import Path
 from statistics import median, quantiles
+from typing import NamedTuple
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -21,8 +22,8 @@ from llmwatch import semconv
 from llmwatch.demo.wire import Exchange
 from llmwatch.export.store_reader import StoredPoint, StoredSpan
 
-WIDE = 100
-"""Columns of a terminal from which on there is room for everything."""
+MEDIUM, WIDE = 100, 116
+"""Characters in a line from which on there is room for more, and for everything."""
 
 BARS = "▁▂▃▄▅▆▇█"
 STALL = 1.0
@@ -34,37 +35,61 @@ NOTHING = Text("·", style="dim")
 # --- operations --------------------------------------------------------------------------------
 
 
+class Column(NamedTuple):
+    """One column of the table of operations, and how wide a terminal it needs to be there."""
+
+    key: str
+    title: str
+    size: int
+    """Characters; 0: what the others leave."""
+    from_width: int = 0
+
+
+COLUMNS = (
+    Column("mark", "", 1),
+    Column("call", "call", 19),
+    Column("operation", "operation", 13, MEDIUM),
+    Column("model", "model", 0),
+    Column("time", "time", 6),
+    Column("first", "first\nchunk", 6),
+    Column("gaps", "gap p50\n/p95 ms", 8),
+    Column("tokens", "tokens\nin→out", 8),
+    Column("rate", "tok/s", 5, WIDE),
+    Column("cost", "cost, $", 8),
+)
+
+
 def operations(spans: Sequence[StoredSpan], width: int) -> Table:
     """One row an operation, in the order of their starts; children are indented."""
-    wide = width >= WIDE
-    costs = any(semconv.COST in span.attributes for span in spans)
-    table = _table("Operations", "from the spans")
-    table.add_column("", width=1)
-    table.add_column("call", no_wrap=True, min_width=19)
-    if wide:
-        table.add_column("operation", no_wrap=True)
-    table.add_column("model", no_wrap=True, ratio=1)
-    for name in ("time", "first\nchunk", "gap p50/\np95, ms", "tokens\nin→out"):
-        table.add_column(name, justify="right", no_wrap=True)
-    if wide:
-        table.add_column("tok/s", justify="right", no_wrap=True)
-    if costs:
-        table.add_column("cost, $", justify="right", no_wrap=True)
+    columns = [column for column in COLUMNS if width >= column.from_width]
+    if not any(semconv.COST in span.attributes for span in spans):
+        columns = [column for column in columns if column.key != "cost"]
+    rest = width - sum(column.size + 1 for column in columns) + 1  # one blank between two
+    table = _table("Operations", "✓ whole  ✗ failed  ○ left by the program  ! stalled")
+    for column in columns:
+        numeric = COLUMNS.index(column) > 3
+        table.add_column(
+            column.title,
+            justify="right" if numeric else "left",
+            width=column.size or rest,
+            no_wrap=True,
+            overflow="ellipsis",
+        )
     for span in spans:
-        cells = _cells(span, spans)
-        kept = [name for name in cells if wide or name not in ("operation", "rate")]
-        table.add_row(*(cells[name] for name in kept if costs or name != "cost"))
+        cells = _cells(span, spans, width)
+        table.add_row(*(cells[column.key] for column in columns))
     return table
 
 
-def _cells(span: StoredSpan, spans: Sequence[StoredSpan]) -> dict[str, RenderableType]:
+def _cells(span: StoredSpan, spans: Sequence[StoredSpan], width: int) -> dict[str, RenderableType]:
     found = span.attributes
-    model = found.get(semconv.RESPONSE_MODEL) or found.get(semconv.REQUEST_MODEL)
+    asked, answered = found.get(semconv.REQUEST_MODEL), found.get(semconv.RESPONSE_MODEL)
+    model = (answered or asked) if width >= WIDE else (asked or answered)
     return {
         "mark": _mark(span),
         "call": _call(span, spans),
         "operation": found.get(semconv.OPERATION_NAME, span.name),
-        "model": Text(model, style="cyan", overflow="ellipsis") if model else NOTHING,
+        "model": Text(model, style="cyan") if model else NOTHING,
         "time": seconds(span.duration),
         "first": _or_nothing(found.get(semconv.RESPONSE_TIME_TO_FIRST_CHUNK), seconds),
         "gaps": _gaps(span),
@@ -100,8 +125,8 @@ def _call(span: StoredSpan, spans: Sequence[StoredSpan]) -> Text:
         text.append(f"\n{error}", style="red")
     elif _ending(span) not in (None, "exhausted"):
         text.append(f"\n{_ending(span)}", style="yellow")
-    elif retries := span.attributes.get(semconv.CLIENT_RETRIES):
-        text.append(f"\nafter {retries} retry" if retries == 1 else f"\nafter {retries} retries")
+    if retries := span.attributes.get(semconv.CLIENT_RETRIES):
+        text.append(f"\nafter {retries} " + ("retry" if retries == 1 else "retries"), style="dim")
     return text
 
 
@@ -139,7 +164,7 @@ def stream(span: StoredSpan, exchange: Exchange, width: int) -> Group:
         f"stalls {found.get(semconv.STREAM_STALLS, 0)}",
     ]
     title = Text("The gaps between the chunks of ", style="bold")
-    title.append(f"{found.get(semconv.ROUTE)}", style="bold cyan").append(" (log scale)", "dim")
+    title.append(f"“{found.get(semconv.ROUTE)}”").append("  a bar each, log scale", "dim not bold")
     return Group(title, sparkline(gaps, width), Text(" · ".join(facts)), truth(gaps, exchange))
 
 
@@ -162,7 +187,7 @@ def truth(gaps: Sequence[float], exchange: Exchange) -> Text:
     errors = sorted(abs(seen - true) for seen, true in zip(gaps, real, strict=True))
     high = quantiles(errors, n=20)[-1]
     text = Text("Against the moments at which the server wrote: ", style="dim")
-    text.append(f"a gap is off by {seconds(median(errors))} (p50), {seconds(high)} (p95)")
+    text.append(f"gaps are off by {seconds(median(errors))} (p50), {seconds(high)} (p95)")
     return text
 
 
@@ -226,8 +251,8 @@ def _table(title: str, source: str) -> Table:
         title=heading,
         title_justify="left",
         box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
+        show_edge=False,
+        padding=0,
         header_style="dim",
     )
 
@@ -235,11 +260,13 @@ def _table(title: str, source: str) -> Table:
 def seconds(value: float) -> str:
     """A duration in three digits or so: ``0.21 ms``, ``21 ms``, ``1.12 s``."""
     if value >= 1:
-        return f"{value:.2f} s"
+        return f"{value:.2f} s" if value < 100 else f"{value:.0f} s"
     return f"{value * 1e3:.0f} ms" if value >= 0.01 else f"{value * 1e3:.2f} ms"
 
 
 def dollars(value: float) -> str:
     """An amount in two significant digits, never in exponents: ``0.00034``."""
-    digits = 2 if value >= 0.1 or value <= 0 else 1 - int(log10(value) // 1)
-    return f"{value:.{min(digits, 8)}f}"
+    if 0 < value < 1e-5:
+        return "<0.00001"
+    digits = 2 if value >= 0.1 or value <= 0 else 1 - floor(log10(value))
+    return f"{value:.{min(digits, 6)}f}"
