@@ -18,13 +18,8 @@ from weakref import WeakKeyDictionary
 from llmwatch._guard import Guard
 from llmwatch.patching import Patch
 from llmwatch.signals.operation import Signals, ending_of
-from llmwatch.sources.openai.channel import (
-    Channel,
-    InFlight,
-    RealtimeChannel,
-    ResponsesChannel,
-    TranslationChannel,
-)
+from llmwatch.sources.openai.channel import Channel, InFlight
+from llmwatch.sources.openai.dialects import RealtimeChannel, ResponsesChannel, TranslationChannel
 from llmwatch.sources.openai.neighbours import Neighbours
 from llmwatch.sources.openai.provider import Server, parse
 
