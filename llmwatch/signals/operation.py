@@ -47,6 +47,8 @@ _FINISH = Guard("signals.finish")
 _ABANDON = Guard("signals.abandon")
 _LISTEN = Guard("signals.listener")
 _SUPPRESS = "suppress_instrumentation"
+_SUPPRESS_SDK = getattr(otel_context, "_SUPPRESS_INSTRUMENTATION_KEY", _SUPPRESS)
+"""What users set, and what exporters of the SDK set round their own requests."""
 
 
 class Listener(Protocol):
@@ -248,7 +250,7 @@ class Signals:
             if self.config.cost:
                 prepare()
             parent = otel_context.get_current()
-            if parent.get(_SUPPRESS):
+            if parent.get(_SUPPRESS) or parent.get(_SUPPRESS_SDK):
                 return None
             extra: Mapping[str, AttributeValue] = parent.get(ATTRIBUTES_KEY) or NO_ATTRIBUTES  # type: ignore[assignment]
             known = _known(name, provider, model, server_address, server_port)
