@@ -90,7 +90,13 @@ def transcript(answer: Any) -> list[Message]:
 
 def decided(answer: Any) -> list[Message]:
     """The answers to the questions."""
-    return answered([plain(each) for each in listed(get(answer, "answers"))])
+    return answered([_answer(each) for each in listed(get(answer, "answers"))])
+
+
+def _answer(given: Any) -> Part:
+    said, kind = plain(given), get(given, "type")
+    fields = said if isinstance(said, dict) else {}
+    return fields | part(kind if isinstance(kind, str) else "answer")
 
 
 def run(answer: Any) -> list[Message]:
