@@ -20,11 +20,10 @@ from opentelemetry.context import Context
 
 from llmwatch import semconv
 from llmwatch._guard import Guard
-from llmwatch.config import CaptureContent, Config
 from llmwatch.patching import Patch
-from llmwatch.signals.content import Content
 from llmwatch.signals.operation import Operation, Signals
-from llmwatch.sources.openai import content, neighbours, usage_request
+from llmwatch.sources.openai import content, usage_request
+from llmwatch.sources.openai.capture import capture_request, capture_stream
 from llmwatch.sources.openai.neighbours import Neighbours
 from llmwatch.sources.openai.provider import server_of
 from llmwatch.sources.openai.raw import watch_raw
@@ -83,7 +82,6 @@ class Calls:
         return [
             Patch("openai._client", "OpenAI.request", self.request),
             Patch("openai._client", "AsyncOpenAI.request", self.arequest),
-            *neighbours.patches(self.request, self.arequest),
             Patch(base, "BaseClient._build_request", self.build_request, optional=True),
             Patch(base, "SyncAPIClient._process_response", self.process_response, optional=True),
             Patch(base, "AsyncAPIClient._process_response", self.process_response, optional=True),
@@ -186,8 +184,7 @@ class Calls:
             return None
         call = Call(self, operation, route, args, kwargs)
         call.eventful = "tools" in body or "functions" in body or body.get("n") not in (None, 1)
-        if self.config.capture_content is not CaptureContent.NO_CONTENT:
-            call.capture(body, self.config)
+        capture_request(operation, route, body, self.config)
         if self.config.stream_usage and server.address not in self.refusing:
             raw = bool(options.headers) and _RAW_HEADER in options.headers
             asking = usage_request.with_usage(route, options, streamed=streamed, raw=raw)
@@ -319,7 +316,7 @@ class Call:
             self.route.shape,
             eventful=self.eventful,
             hide=usage_request.hide if self.asking else None,
-            also=self._collector(),
+            also=capture_stream(self.operation, self.route),
         )
 
     def read(self, answer: Any) -> None:
@@ -333,18 +330,3 @@ class Call:
             self.operation.content.output_messages = partial(
                 content.output_messages, self.route, answer
             )
-
-    def capture(self, body: Mapping[str, Any], config: Config) -> None:
-        """Note the request's content; it is converted when the operation ends."""
-        self.operation.content = captured = Content(config)
-        captured.input_messages = partial(content.input_messages, self.route, body)
-        captured.system_instructions = partial(content.system_instructions, self.route, body)
-        captured.tool_definitions = partial(content.tool_definitions, self.route, body)
-
-    def _collector(self) -> Callable[[Any], None] | None:
-        captured = self.operation.content
-        if captured is None:
-            return None
-        collector = content.collector(self.route)
-        captured.output_messages = collector.messages
-        return collector.add

@@ -40,7 +40,7 @@ def patches(calls: Calls) -> list[Patch]:
 
 def _poll(calls: Calls, route: Route) -> Wrapper:
     def poll(wrapped: Wrapped, resource: Any, args: Args, kwargs: Kwargs) -> Any:
-        call = _begin(calls, route, resource, args, kwargs)
+        call = _begin(calls, route, wrapped, resource, args, kwargs)
         if call is None:
             return wrapped(*args, **kwargs)
         token = call.enter()
@@ -59,7 +59,7 @@ def _poll(calls: Calls, route: Route) -> Wrapper:
 
 def _apoll(calls: Calls, route: Route) -> Wrapper:
     async def poll(wrapped: Wrapped, resource: Any, args: Args, kwargs: Kwargs) -> Any:
-        call = _begin(calls, route, resource, args, kwargs)
+        call = _begin(calls, route, wrapped, resource, args, kwargs)
         if call is None:
             return await wrapped(*args, **kwargs)
         token = call.enter()
@@ -76,10 +76,13 @@ def _apoll(calls: Calls, route: Route) -> Wrapper:
     return poll
 
 
-def _begin(calls: Calls, route: Route, resource: Any, args: Args, kwargs: Kwargs) -> Call | None:
+def _begin(
+    calls: Calls, route: Route, wrapped: Wrapped, resource: Any, args: Args, kwargs: Kwargs
+) -> Call | None:
     with _BEGIN:
         client = resource._client
-        if calls.neighbours.watching(client, route.path) is not None:
+        start = getattr(resource, wrapped.__name__.removesuffix("_poll").removesuffix("_and"))
+        if calls.neighbours.watching(client, route.path, start=start) is not None:
             return None
         server = server_of(client)
         given = {
