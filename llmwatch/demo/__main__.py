@@ -28,7 +28,7 @@ PIPED_WIDTH = 100
 def main() -> int:
     """Play all scenes, and report; 1 where the extra is missing."""
     try:
-        for package in ("openai", "rich"):
+        for package in ("rich", "openai"):
             require(package, extra="demo")
     except llmwatch.MissingExtraError as error:
         print(error, file=sys.stderr)

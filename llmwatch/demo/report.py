@@ -155,28 +155,33 @@ def stream(span: StoredSpan, exchange: Exchange, width: int) -> Group:
     arrivals = [offset / 1e6 for offset in span.attributes[semconv.STREAM_TIMELINE]]
     gaps = [after - before for before, after in pairwise(arrivals)]
     found = span.attributes
+    first_text = found.get(semconv.TIME_TO_FIRST_OUTPUT)
     facts = [
         f"{len(arrivals)} chunks",
-        f"first after {seconds(arrivals[0])}",
-        f"first text after {seconds(found.get(semconv.TIME_TO_FIRST_OUTPUT, arrivals[0]))}",
+        f"first {seconds(arrivals[0])}",
+        *([] if first_text is None else [f"first text {seconds(first_text)}"]),
         f"p50 {seconds(median(gaps))}",
         f"longest {seconds(max(gaps))}",
         f"stalls {found.get(semconv.STREAM_STALLS, 0)}",
     ]
     title = Text("The gaps between the chunks of ", style="bold")
-    title.append(f"“{found.get(semconv.ROUTE)}”").append("  a bar each, log scale", "dim not bold")
+    title.append(f"“{found.get(semconv.ROUTE)}”").append("  one bar each", "dim not bold")
     return Group(title, sparkline(gaps, width), Text(" · ".join(facts)), truth(gaps, exchange))
 
 
 def sparkline(gaps: Sequence[float], width: int) -> Text:
-    """One bar a gap, on a logarithmic scale; the longest of several where they do not fit."""
+    """One bar a gap, the longest of several where they do not fit; a stall is red.
+
+    The highest bar stands for the 95th percentile and all above it, so that one long gap does
+    not flatten the others.
+    """
     step = -(-len(gaps) // width)
     longest = [max(gaps[start : start + step]) for start in range(0, len(gaps), step)]
-    low, high = (log10(max(each, 1e-5)) for each in (min(longest), max(longest)))
+    top = sorted(longest)[(len(longest) - 1) * 95 // 100] or 1.0
     text = Text()
     for gap in longest:
-        share = (log10(max(gap, 1e-5)) - low) / ((high - low) or 1.0)
-        text.append(BARS[round(share * (len(BARS) - 1))], "red" if gap >= STALL else "cyan")
+        bar = BARS[min(int(gap / top * (len(BARS) - 1)), len(BARS) - 1)]
+        text.append(bar, "bold red" if gap >= STALL else "cyan")
     return text
 
 
@@ -186,9 +191,8 @@ def truth(gaps: Sequence[float], exchange: Exchange) -> Text:
     real = [after - before for before, after in pairwise(written)]
     errors = sorted(abs(seen - true) for seen, true in zip(gaps, real, strict=True))
     high = quantiles(errors, n=20)[-1]
-    text = Text("Against the moments at which the server wrote: ", style="dim")
-    text.append(f"gaps are off by {seconds(median(errors))} (p50), {seconds(high)} (p95)")
-    return text
+    off = f"{seconds(median(errors))} (p50), {seconds(high)} (p95)"
+    return Text(f"each gap is off the server's own stamps by {off}", style="dim")
 
 
 # --- metrics -----------------------------------------------------------------------------------
@@ -232,7 +236,7 @@ def _summary(series: Sequence[StoredPoint]) -> tuple[RenderableType, ...]:
 def files(where: Path) -> Text:
     """Where the store is, and what is in it."""
     sizes = {path.name: path.stat().st_size for path in sorted(where.glob("*.jsonl"))}
-    text = Text("Stored ", style="bold").append(f"in {where}", style="default")
+    text = Text.assemble(("Stored", "bold"), f" in {where}")
     for name, size in sizes.items():
         text.append(f"\n  {name}", style="cyan").append(f"  {size / 1024:,.0f} KiB", style="dim")
     return text
@@ -258,10 +262,13 @@ def _table(title: str, source: str) -> Table:
 
 
 def seconds(value: float) -> str:
-    """A duration in three digits or so: ``0.21 ms``, ``21 ms``, ``1.12 s``."""
-    if value >= 1:
-        return f"{value:.2f} s" if value < 100 else f"{value:.0f} s"
-    return f"{value * 1e3:.0f} ms" if value >= 0.01 else f"{value * 1e3:.2f} ms"
+    """A duration in at most six characters: ``210 µs``, ``21 ms``, ``1.12 s``, ``123 s``."""
+    if value < 0.0009995:
+        return f"{value * 1e6:.0f} µs"
+    if value < 0.9995:
+        return f"{value * 1e3:.0f} ms" if value >= 0.00995 else f"{value * 1e3:.1f} ms"
+    digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
+    return f"{value:.{digits}f} s"
 
 
 def dollars(value: float) -> str:

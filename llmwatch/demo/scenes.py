@@ -76,15 +76,15 @@ def tokens(first: float, each: float, number: int, *, seed: int = 1) -> tuple[fl
 
 def chat(stage: Stage) -> None:
     """A plain answer."""
-    stage.answer(Script(delay=0.4, chunks=40, cached_tokens=16))
+    stage.answer(Script(delay=0.3, chunks=40, cached_tokens=16))
     stage.client.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES)
 
 
 def chat_streamed(stage: Stage) -> None:
     """A streamed answer that stalls once for more than a second."""
-    delays = list(tokens(0.3, 0.022, 64))
-    delays[40] = 1.1
-    stage.answer(Script(delay=0.04, delays=tuple(delays), chunks=64))
+    delays = list(tokens(0.25, 0.02, 60))
+    delays[40] = 1.05
+    stage.answer(Script(delay=0.04, delays=tuple(delays), chunks=60))
     stream = stage.client.chat.completions.create(
         model="gpt-4o", messages=MESSAGES, stream=True, stream_options=USAGE
     )
@@ -96,7 +96,7 @@ def async_streams(stage: Stage) -> None:
     """Three streams at once, in one event loop."""
 
     async def one(client: AsyncOpenAI, seed: int) -> None:
-        script = Script(delays=tokens(0.1 * seed, 0.025, 30, seed=seed), chunks=30)
+        script = Script(delays=tokens(0.1 * seed, 0.02, 25, seed=seed), chunks=25)
         stream = await client.chat.completions.create(
             model="gpt-4.1-mini",
             messages=MESSAGES,
@@ -130,13 +130,13 @@ def tools(stage: Stage) -> None:
 
 def response(stage: Stage) -> None:
     """The Responses API."""
-    stage.answer(Script(delay=0.3, chunks=30, reasoning=20))
+    stage.answer(Script(delay=0.25, chunks=30, reasoning=20))
     stage.client.responses.create(model="gpt-5-mini", input="Describe a harbour at dusk.")
 
 
 def response_streamed(stage: Stage) -> None:
     """A reasoning model: first it thinks, then it speaks."""
-    stage.answer(Script(delays=tokens(0.15, 0.02, 50), chunks=28, reasoning=22))
+    stage.answer(Script(delays=tokens(0.15, 0.018, 44), chunks=26, reasoning=18))
     stream = stage.client.responses.create(
         model="gpt-5", input="Describe a harbour at dusk.", reasoning={"effort": "low"}, stream=True
     )
@@ -155,7 +155,7 @@ def others(stage: Stage) -> None:
     """Text completion, moderation, image, speech, transcription."""
     client, sound = stage.client, io.BytesIO(b"RIFF")
     sound.name = "harbour.wav"
-    stage.answer(*(Script(delay=delay, chunks=16) for delay in (0.1, 0.05, 0.3, 0.1, 0.15)))
+    stage.answer(*(Script(delay=delay, chunks=16) for delay in (0.1, 0.05, 0.2, 0.1, 0.1)))
     client.completions.create(model="gpt-3.5-turbo-instruct", prompt="The ferry")
     client.moderations.create(model="omni-moderation-latest", input="The ferry is late.")
     client.images.generate(model="gpt-image-1", prompt="A harbour at dusk")

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
 from llmwatch import semconv
@@ -166,16 +168,30 @@ def test_a_missing_extra_is_explained() -> None:
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
-        (0.00021, "0.21 ms"),
+        (0.0, "0 µs"),
+        (0.00021, "210 µs"),
+        (0.0009999, "1.0 ms"),
+        (0.0034, "3.4 ms"),
         (0.0212, "21 ms"),
-        (0.9999, "1000 ms"),
+        (0.9999, "1.00 s"),
         (1.123, "1.12 s"),
+        (12.34, "12.3 s"),
         (123.4, "123 s"),
     ],
 )
 def test_seconds_are_short(value: float, shown: str) -> None:
-    """Three digits or so, with a unit."""
+    """At most six characters, with a unit."""
     assert report.seconds(value) == shown
+
+
+@given(st.floats(0, 9_000))
+def test_seconds_are_right(value: float) -> None:
+    """What is shown is the value, to 5 % or half a microsecond, in six characters."""
+    shown = report.seconds(value)
+    number, unit = shown.split()
+    assert len(shown) <= 6
+    read = float(number) * {"µs": 1e-6, "ms": 1e-3, "s": 1}[unit]
+    assert read == pytest.approx(value, rel=0.05, abs=0.51e-6)
 
 
 @pytest.mark.parametrize(
@@ -192,4 +208,5 @@ def test_bars_fit_the_width(number: int) -> None:
     """However many gaps: at most as many bars as columns, and the longest gap stays visible."""
     bars = report.sparkline([0.02] * (number - 1) + [1.5], 80)
     assert len(bars) <= 80
-    assert str(bars)[-1] == (report.BARS[-1] if number > 1 else report.BARS[0])
+    assert str(bars)[-1] == report.BARS[-1]
+    assert [str(span.style) for span in bars.spans][-1] == "bold red"
