@@ -76,7 +76,7 @@ def tests(session: nox.Session) -> None:
     install(session, ".[all]", "tests")
     # Collector tests install their collector once, beside this session's own environment.
     cache = Path(session.cache_dir, "collector").absolute()
-    session.run("pytest", *session.posargs, env={"LLMWATCH_COLLECTOR_VENV": str(cache)})
+    session.run("pytest", *session.posargs, env={"COLLECTOR_VENV": str(cache)})
 
 
 @nox.session
