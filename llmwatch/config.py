@@ -7,6 +7,7 @@ exporters, resources, samplers and limits is left to the OpenTelemetry SDK, whic
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
@@ -69,8 +70,11 @@ class Config:
     semconv: Semconv = "1.41"
     """Which GenAI conventions name the signals: ``1.41``, ``genai-0.1``, or ``dup`` for both."""
     tracer_provider: Any = None
+    """Where spans go; None: the application's global provider where it set one, else llmwatch's."""
     meter_provider: Any = None
+    """Where metrics go; None: as above."""
     logger_provider: Any = None
+    """Where events go; None: as above."""
     set_global: bool = False
     """Make the providers that llmwatch builds the global ones."""
     sample_ratio: float | None = None
@@ -170,11 +174,12 @@ _FALLBACK = {
     "service_name": "OTEL_SERVICE_NAME",
     "capture_content": "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT",
 }
-_OBJECTS = {"tracer_provider", "meter_provider", "logger_provider", "redact"}
+OBJECTS = {"tracer_provider", "meter_provider", "logger_provider", "redact"}
+"""Settings that are objects of the program, so no variable and no file can give them."""
 
 
 def _from_environment(name: str) -> tuple[str, str] | None:
-    if name in _OBJECTS:
+    if name in OBJECTS:
         return None
     for variable in (f"LLMWATCH_{name.upper()}", _FALLBACK.get(name)):
         if variable and (text := os.environ.get(variable, "").strip()):
@@ -254,6 +259,18 @@ def _mapping(value: Any, where: str) -> dict[str, str]:
     raise _wrong(where, shown, "give a mapping of strings to strings, or 'key=value,key=value'.")
 
 
+def _headers(value: Any, where: str) -> dict[str, str]:
+    """Checked here because whoever refuses one later shows its value in the error."""
+    found = {key.strip(): text.strip() for key, text in _mapping(value, where).items()}
+    for key, text in found.items():
+        if not _HEADER_NAME.fullmatch(key) or not (text.isascii() and text.isprintable()):
+            raise _wrong(where, "(hidden)", "give names and values of printable ASCII characters.")
+    return found
+
+
+_HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
+
+
 def _capture(value: Any, where: str) -> CaptureContent:
     if isinstance(value, CaptureContent):
         return value
@@ -302,7 +319,7 @@ _PARSERS: dict[str, Callable[[Any, str], Any]] = {
     "service_name": _text,
     "endpoint": _url,
     "protocol": _choice("http/protobuf", "grpc"),
-    "headers": _mapping,
+    "headers": _headers,
     "resource_attributes": _mapping,
     "sources": _names,
     "capture_content": _capture,

@@ -20,7 +20,7 @@ from llmwatch import _guard
 from llmwatch._guard import Guard
 from llmwatch.config import Config
 from llmwatch.errors import ConfigError
-from llmwatch.export import dropped, global_providers, providers
+from llmwatch.export import builders, dropped, global_providers, providers
 from llmwatch.export.bounded import Call, wait
 from llmwatch.export.dropped import Signal
 from llmwatch.export.lifecycle import ProcessEnd, on_fork
@@ -184,7 +184,7 @@ class Pipeline:
         self._in_background(inherited.shutdown)  # silent, but its thread would go on collecting
         with _REBUILD:
             try:
-                fresh = providers.build_meter_provider(self.config)
+                fresh = builders.build_meter_provider(self.config)
             except ConfigError as error:
                 _log.warning("llmwatch reports no metrics of this forked process: %s", error)
             else:

@@ -197,5 +197,16 @@ def test_an_endpoint_with_a_password_is_refused_without_showing_it() -> None:
     assert "headers" in str(caught.value)
 
 
+def test_a_header_that_a_transport_would_refuse_is_refused_without_showing_it() -> None:
+    """requests and grpc put the whole value in their errors."""
+    for headers in ({"authorization": "Bearer sk-1\nx"}, {"a b": "sk-1"}, {"key": "sk-1\u00e9"}):
+        with pytest.raises(ConfigError) as caught:
+            Config.load(headers=headers)
+        assert "sk-1" not in str(caught.value)
+    assert Config.load(headers={"authorization": "Bearer sk-1\n"}).headers == {
+        "authorization": "Bearer sk-1"
+    }
+
+
 def test_grpc_endpoints_may_lack_a_scheme() -> None:
     assert Config.load(endpoint="localhost:4317").endpoint == "localhost:4317"

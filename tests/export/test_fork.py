@@ -181,9 +181,9 @@ def test_a_child_flushes_on_sigterm() -> None:
     program = """
 child = os.fork()
 if child == 0:
-    emit("child"); print("ready", flush=True); time.sleep(60)
+    emit("child"); os.write(1, b"ready\\n"); time.sleep(60)
 import signal
-print("started", flush=True)
+os.write(1, b"started\\n")
 sys.stdin.readline()
 os.kill(child, signal.SIGTERM)
 assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGTERM

@@ -16,9 +16,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from llmwatch.config import Config
-from llmwatch.export import global_providers, providers
+from llmwatch.export import global_providers
+from llmwatch.export.builders import STORE, exporter_names
 from llmwatch.export.dropped import SIGNALS
-from llmwatch.export.providers import exporter_names
 from llmwatch.export.store_reader import read_logs, read_metrics, read_spans
 from tests.export.conftest import emit, globals_
 from tests.receivers import HttpReceiver
@@ -103,13 +103,13 @@ def test_a_disabled_sdk_makes_nothing_and_leaves_given_ones(
     assert not (tmp_path / "state").exists()
 
 
-OTLP, STORE = ["otlp"], [providers.STORE]
+OTLP, OURS = ["otlp"], [STORE]
 
 
 @pytest.mark.parametrize(
     ("settings", "environment", "expected"),
     [
-        ({}, {}, (STORE, STORE, STORE)),
+        ({}, {}, (OURS, OURS, OURS)),
         ({"endpoint": "http://localhost:1"}, {}, (OTLP, OTLP, OTLP)),
         ({"protocol": "grpc"}, {}, (OTLP, OTLP, OTLP)),
         ({}, {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:1"}, (OTLP, OTLP, OTLP)),

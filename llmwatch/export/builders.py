@@ -1,0 +1,220 @@
+"""Build providers of our own, as settings and the standard variables say.
+
+They export by OTLP as soon as anything says where to, or how; with nothing configured at all they
+write to the local store. What the SDK reads from the environment itself (limits, queues, samplers,
+resource, intervals) is left to it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from inspect import signature
+from typing import TYPE_CHECKING, Any, cast
+from uuid import uuid4
+
+from opentelemetry import metrics
+
+from llmwatch.config import Config
+from llmwatch.export import otlp
+from llmwatch.export.dropped import Signal, watch_queue
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk._logs import LoggerProvider
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import MetricReader
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+
+Build = Callable[["Resource", metrics.MeterProvider], Any]
+"""Makes a provider of a resource and of what the SDK shall count itself with; all that can be wrong
+was found before it is called."""
+
+STORE = "llmwatch_store"
+"""Our name, beside those of ``OTEL_*_EXPORTER``, for the local store."""
+
+NOBODY = metrics.NoOpMeterProvider()
+
+
+def prepare(config: Config, signal: Signal, names: list[str]) -> Build:
+    """What builds the provider of *signal* with the exporters called *names*.
+
+    Raises:
+        ConfigError: If an exporter, protocol or endpoint that was asked for cannot be used.
+    """
+    return _BUILDERS[signal](config, names)
+
+
+def build_meter_provider(config: Config) -> metrics.MeterProvider:
+    """A fresh meter provider of our own, for a forked child: inherited sums are its parent's."""
+    provider = prepare(config, "metrics", exporter_names(config, "metrics"))(
+        resource_of(config), NOBODY
+    )
+    return cast(metrics.MeterProvider, provider)
+
+
+def exporter_names(config: Config, signal: Signal) -> list[str]:
+    """Names of the exporters that our own provider of *signal* uses.
+
+    Those of ``OTEL_{signal}_EXPORTER``; else ``otlp``, as the specification says; but only our
+    local store where nothing at all is said about exporting.
+    """
+    text = os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "")
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        return ["otlp"] if _anything_configured(config) else [STORE]
+    if "none" in names:
+        return []
+    if config.endpoint is not None and not any(map(otlp.is_otlp, names)):
+        names.append("otlp")  # the keyword wins over the environment
+    return names
+
+
+def _anything_configured(config: Config) -> bool:
+    if config.endpoint is not None or config.protocol is not None or config.headers:
+        return True
+    return any(
+        text.strip()
+        for name, text in os.environ.items()
+        if name.startswith("OTEL_EXPORTER_OTLP_")
+        or name in ("OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_LOGS_EXPORTER")
+    )
+
+
+def counting_itself(ours: metrics.MeterProvider) -> metrics.MeterProvider:
+    """What the SDK counts itself with: *ours* only if asked to; else it might do so anyway."""
+    text = os.environ.get("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "")
+    return ours if text.strip().lower() == "true" else NOBODY
+
+
+def resource_of(config: Config) -> Resource:
+    """Of this process: without its own id, a forked child's sums would pass for its parent's."""
+    from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, Resource
+
+    attributes = dict(config.resource_attributes)
+    if config.service_name is not None:
+        attributes[SERVICE_NAME] = config.service_name
+    resource = Resource.create(attributes)
+    if SERVICE_INSTANCE_ID not in resource.attributes:  # older releases of the SDK
+        resource = resource.merge(Resource({SERVICE_INSTANCE_ID: str(uuid4())}))
+    return resource
+
+
+def _factory(config: Config, signal: Signal, name: str) -> Callable[[], Any]:
+    if name == STORE:
+        from llmwatch.export import local_store
+
+        exporters: dict[Signal, Callable[[Config], Any]] = {
+            "traces": local_store.StoreSpanExporter,
+            "metrics": local_store.StoreMetricExporter,
+            "logs": local_store.StoreLogExporter,
+        }
+        return partial(exporters[signal], config)
+    if (signal, name) == ("metrics", "prometheus"):
+        from llmwatch.export.prometheus import PrometheusReader
+
+        return PrometheusReader
+    return otlp.factory(config, signal, name) if otlp.is_otlp(name) else otlp.named(signal, name)
+
+
+def _tracer_provider(config: Config, names: list[str]) -> Build:
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+
+    from llmwatch.export.delivery import SpanDelivery
+
+    factories = [_factory(config, "traces", name) for name in names]
+
+    def build_provider(resource: Resource, itself: metrics.MeterProvider) -> TracerProvider:
+        ratio = config.sample_ratio
+        sampler = None if ratio is None else ParentBased(TraceIdRatioBased(ratio))
+        provider = TracerProvider(
+            sampler=sampler,
+            resource=resource,
+            shutdown_on_exit=False,
+            **_accepted(TracerProvider, meter_provider=itself),
+        )
+        for factory in factories:
+            processor = BatchSpanProcessor(
+                SpanDelivery(factory), **_accepted(BatchSpanProcessor, meter_provider=itself)
+            )
+            watch_queue(processor, "traces")
+            provider.add_span_processor(processor)
+        return provider
+
+    return build_provider
+
+
+def _meter_provider(config: Config, names: list[str]) -> Build:
+    from opentelemetry.sdk.metrics import MeterProvider
+
+    factories = [(name, _factory(config, "metrics", name)) for name in names]
+
+    def build_provider(resource: Resource, itself: metrics.MeterProvider) -> MeterProvider:
+        readers = [_reader(config, name, factory) for name, factory in factories]
+        return MeterProvider(readers, resource, shutdown_on_exit=False)
+
+    return build_provider
+
+
+def _reader(config: Config, name: str, factory: Callable[[], Any]) -> MetricReader:
+    from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+
+    from llmwatch.export.delivery import MetricDelivery
+
+    if name == STORE:
+        exporter = MetricDelivery(factory)
+    elif otlp.is_otlp(name) and (preferences := otlp.metric_preferences()) is not None:
+        exporter = MetricDelivery(factory, temporality=preferences[0], aggregation=preferences[1])
+    else:
+        built = factory()
+        if isinstance(built, MetricReader):  # one that is asked, such as Prometheus'
+            return built
+        exporter = MetricDelivery(
+            factory,
+            built,
+            temporality=built._preferred_temporality,
+            aggregation=built._preferred_aggregation,
+        )
+    interval = config.export_interval
+    return PeriodicExportingMetricReader(
+        exporter, export_interval_millis=None if interval is None else interval * 1000
+    )
+
+
+def _logger_provider(config: Config, names: list[str]) -> Build:
+    from opentelemetry.sdk._logs import LoggerProvider
+    from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
+
+    from llmwatch.export.delivery import LogDelivery
+
+    factories = [_factory(config, "logs", name) for name in names]
+
+    def build_provider(resource: Resource, itself: metrics.MeterProvider) -> LoggerProvider:
+        provider = LoggerProvider(
+            resource, shutdown_on_exit=False, **_accepted(LoggerProvider, meter_provider=itself)
+        )
+        for factory in factories:
+            processor = BatchLogRecordProcessor(
+                LogDelivery(factory), **_accepted(BatchLogRecordProcessor, meter_provider=itself)
+            )
+            watch_queue(processor, "logs")
+            provider.add_log_record_processor(processor)
+        return provider
+
+    return build_provider
+
+
+def _accepted(kind: type, **keywords: Any) -> dict[str, Any]:
+    """Those of *keywords* that this release of the SDK knows."""
+    known = signature(kind).parameters
+    return {name: value for name, value in keywords.items() if name in known}
+
+
+_BUILDERS: dict[Signal, Callable[[Config, list[str]], Build]] = {
+    "traces": _tracer_provider,
+    "metrics": _meter_provider,
+    "logs": _logger_provider,
+}
