@@ -38,6 +38,7 @@ NEEDS = {
     "sources/openai": "openai",
     "sources/openai/websocket": "websockets",
     "signals/test_events.py": "openai",
+    "test_instrumentor.py": "openai",
     "export/test_prometheus.py": "prometheus_client",
 }
 """Tests that need more than the core dependencies: what under ``tests/``, and which package."""
