@@ -38,6 +38,7 @@ NEEDS = {
     "sources/openai": "openai",
     "sources/openai/websocket": "websockets",
     "signals/test_events.py": "openai",
+    "test_examples.py": "openai",
     "test_instrumentor.py": "openai",
     "export/test_prometheus.py": "prometheus_client",
 }

@@ -1,0 +1,66 @@
+"""Every example runs as it is, offline, and shows what its description promises."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+SHOWS = {
+    "chat.py": ["llmwatch chat gpt-4o-mini", "→30 tok", "Rain fell softly"],
+    "streaming.py": ["gpt-4o-mini, exhausted:", "gpt-4o-mini, closed:", "gap.p95", "stalls"],
+    "async_streams.py": ["Oslo      exhausted   32 chunks", "Valletta  cancelled"],
+    "responses_with_tools.py": [
+        "invoke_agent harbour guide",
+        "  chat gpt-5-mini",
+        "['get_weather']",
+        "  execute_tool get_weather",
+    ],
+    "embeddings.py": ["3 texts, 1536 dimensions, 19 tokens", "operation.duration: 2 calls"],
+    "content.py": ["Write to (address) when", "Dear guest, the ferry leaves at nine."],
+    "decorator.py": ["llmwatch text_completion tiny-lm", "failed: KeyError"],
+}
+"""What of its output tells that an example does what it is there for."""
+
+
+@pytest.mark.parametrize("name", SHOWS)
+def test_an_example_runs_offline(name, tmp_path):
+    """Warnings are errors there too, and nothing goes wrong inside llmwatch."""
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", EXAMPLES / name],
+        env=_environment(tmp_path),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "llmwatch failed" not in ran.stderr
+    assert "Traceback" not in ran.stderr
+    missing = [text for text in SHOWS[name] if text not in ran.stdout + ran.stderr]
+    assert not missing, ran.stdout + ran.stderr
+
+
+def test_the_list_of_examples_is_complete():
+    """Whoever looks into the folder is told what each of them shows."""
+    listed = (EXAMPLES / "README.md").read_text()
+    files = {path.name for path in EXAMPLES.glob("[!_]*") if path.name != "README.md"}
+    assert {name for name in files if f"({name})" not in listed} == set()
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """This process's, without what sends telemetry or requests elsewhere."""
+    ours = ("OTEL_", "LLMWATCH_", "OPENAI_", "PYTHONWARNINGS")
+    kept = {name: text for name, text in os.environ.items() if not name.startswith(ours)}
+    return kept | {
+        "LLMWATCH_STRICT": "1",
+        "LLMWATCH_STORE_PATH": str(folder / "store"),
+        "TMPDIR": str(folder),
+        "PYTHONIOENCODING": "utf-8",
+    }
