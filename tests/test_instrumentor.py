@@ -59,12 +59,24 @@ class Other(BaseInstrumentor):
 
 
 class Run:
-    """One run of `PROGRAM` under the command: its exit status, spans and messages."""
+    """One run of a program under the command: its exit status, output, spans and messages.
 
-    def __init__(self, folder: Path, *, llmwatch: bool = True, **environment: str) -> None:
+    The program is `PROGRAM`, which prints nothing, unless another is given.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        program: Path | None = None,
+        llmwatch: bool = True,
+        **environment: str,
+    ) -> None:
         command = shutil.which("opentelemetry-instrument", path=Path(sys.executable).parent)
         assert command is not None
-        (folder / "program.py").write_text(PROGRAM)
+        if program is None:
+            program = folder / "program.py"
+            program.write_text(PROGRAM)
         install(folder / "site", llmwatch=llmwatch)
         env = {
             name: value
@@ -72,7 +84,7 @@ class Run:
             if not name.startswith(("OTEL_", "LLMWATCH_"))
         }
         done = subprocess.run(
-            [command, sys.executable, "program.py"],
+            [command, sys.executable, str(program)],
             cwd=folder,
             env=env
             | {
@@ -89,7 +101,12 @@ class Run:
         )
         self.status = done.returncode
         self.messages = done.stderr.splitlines()
-        self.spans = list(objects(done.stdout))
+        self.output = done.stdout
+
+    @property
+    def spans(self) -> list[Any]:
+        """What the console exporter has printed, where the program prints nothing."""
+        return list(objects(self.output))
 
     @property
     def operations(self) -> list[Any]:
@@ -161,6 +178,20 @@ def test_a_bad_setting_is_one_line_and_stops_nobody(tmp_path: Path) -> None:
     assert "LLMWATCH_SEMCONV='9'" in error
     assert said == SAID
     assert run.operations == []
+
+
+def test_the_example_is_watched_without_a_change(tmp_path: Path) -> None:
+    """The example that never mentions llmwatch: a line for each of its two calls."""
+    run = Run(
+        tmp_path,
+        program=ROOT / "examples" / "no_code_change.py",
+        OTEL_TRACES_EXPORTER="none",
+        LLMWATCH_CONSOLE="1",
+    )
+    assert run.status == 0
+    assert run.output.count("harbour") >= 1
+    assert len(run.messages) == 2
+    assert all(line.startswith("llmwatch chat gpt-4o-mini") for line in run.messages)
 
 
 @pytest.fixture
