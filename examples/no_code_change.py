@@ -11,7 +11,6 @@ from __future__ import annotations
 from _server import a_model
 from openai import OpenAI
 
-
 QUESTION = "Describe the harbour, briefly."
 
 
