@@ -42,7 +42,12 @@ RELEASES = {
 
 NEIGHBOURS = {
     "genai-openai": ["opentelemetry-instrumentation-genai-openai"],
-    "openai-v2": ["opentelemetry-instrumentation-openai-v2"],
+    # It uses what later releases of util-genai lack, and httpx, which openai 3 does not bring.
+    "openai-v2": [
+        "opentelemetry-instrumentation-openai-v2",
+        "opentelemetry-util-genai==0.4b0",
+        "httpx",
+    ],
     "traceloop": ["opentelemetry-instrumentation-openai"],
     "openinference": ["openinference-instrumentation-openai"],
     "logfire": ["logfire"],
@@ -74,9 +79,15 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests, those against a real collector included."""
     install(session, ".[all]", "tests")
-    # Collector tests install their collector once, beside this session's own environment.
-    cache = Path(session.cache_dir, "collector").absolute()
-    session.run("pytest", *session.posargs, env={"COLLECTOR_VENV": str(cache)})
+    session.run("pytest", *session.posargs, env={"LLMWATCH_COLLECTOR_VENV": collector(session)})
+
+
+def collector(session: nox.Session) -> str:
+    """Make an environment for a real collector; its requirements contradict those of the tests."""
+    environment = Path(session.cache_dir, "collector").absolute()
+    session.run("python", "-m", "venv", str(environment))
+    session.run(python_of(environment), "-m", "pip", "install", *group("collector"), external=True)
+    return str(environment)
 
 
 @nox.session
@@ -133,6 +144,7 @@ def bench(session: nox.Session) -> None:
 )
 def integrations(session: nox.Session, packages: list[str], paths: list[str]) -> None:
     """Run on other releases of what llmwatch stands on, and beside other instrumentations."""
+    session.install("-U", "pip")  # older ones take many minutes over what OpenLIT requires
     session.install("-e", ".[all]", *group("tests"), *packages)
     session.run("pytest", *(session.posargs or paths))
 
@@ -153,13 +165,17 @@ def smoke(session: nox.Session) -> None:
 
 def smoke_test(session: nox.Session, python: str, version: str, folder: Path, wheel: Path) -> None:
     """Install the wheel in a fresh environment of one Python, and run the smoke test there."""
-    environment = folder / version
-    session.run(python, "-m", "venv", str(environment), external=True, silent=True)
-    own = environment / ("Scripts" if os.name == "nt" else "bin") / "python"
+    session.run(python, "-m", "venv", str(folder / version), external=True, silent=True)
+    own = python_of(folder / version)
     requirement = f"llmwatch-otel[openai] @ {wheel.as_uri()}"
     with session.chdir(folder):
-        session.run(str(own), "-m", "pip", "install", "-q", requirement, external=True)
-        session.run(str(own), "-I", str(SMOKE_TEST), external=True)
+        session.run(own, "-m", "pip", "install", "-q", requirement, external=True)
+        session.run(own, "-I", str(SMOKE_TEST), external=True, env={"XDG_STATE_HOME": str(folder)})
+
+
+def python_of(environment: Path) -> str:
+    """The interpreter of a virtual environment."""
+    return str(environment / ("Scripts" if os.name == "nt" else "bin") / "python")
 
 
 def find_python(version: str) -> str | None:
