@@ -94,7 +94,7 @@ def collector(session: nox.Session) -> str:
 def minimal(session: nox.Session) -> None:
     """Run what must work with the core dependencies alone."""
     install(session, ".", "tests")
-    session.run("pytest", "-m", "not collector", *session.posargs)
+    session.run("pytest", "-m", "not collector and not slow", *session.posargs)
 
 
 @nox.session

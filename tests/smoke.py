@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from importlib.metadata import version
+from importlib.metadata import entry_points, version
 from pathlib import Path
 
 import llmwatch
@@ -23,6 +23,9 @@ def answer(question: str) -> str:
 with testing.capture() as seen:
     assert answer("why?") == "WHY?"
 assert len(seen.spans) == 1, seen.spans
+
+(point,) = entry_points(group="opentelemetry_instrumentor", name="llmwatch")
+assert point.load().__name__ == "LlmwatchInstrumentor"
 
 llmwatch.instrument()
 llmwatch.instrument()
