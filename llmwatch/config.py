@@ -263,12 +263,12 @@ def _headers(value: Any, where: str) -> dict[str, str]:
     """Checked here because whoever refuses one later shows its value in the error."""
     found = {key.strip(): text.strip() for key, text in _mapping(value, where).items()}
     for key, text in found.items():
-        if not _HEADER_NAME.fullmatch(key) or not (text.isascii() and text.isprintable()):
+        if not re.fullmatch(_HEADER_NAME, key) or not (text.isascii() and text.isprintable()):
             raise _wrong(where, "(hidden)", "give names and values of printable ASCII characters.")
     return found
 
 
-_HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
+_HEADER_NAME = r"[A-Za-z0-9_!#$%&'*+.^`|~-]+"
 
 
 def _capture(value: Any, where: str) -> CaptureContent:

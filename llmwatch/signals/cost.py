@@ -13,11 +13,13 @@ from __future__ import annotations
 import os
 from importlib.util import find_spec
 from threading import Event, Lock, Thread
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from llmwatch._guard import Guard
 from llmwatch.measure.record import Series, Usage
-from llmwatch.signals.prices import Prices
+
+if TYPE_CHECKING:
+    from llmwatch.signals.prices import Prices
 
 LONGEST_WAIT: Final = 2.0
 """Seconds that the end of a first call waits for the list, should the machine be that slow."""
@@ -85,6 +87,8 @@ class _State:
         try:
             with _LOAD:
                 from genai_prices.data_snapshot import get_snapshot
+
+                from llmwatch.signals.prices import Prices
 
                 loaded = Prices(get_snapshot)
                 # The first question compiles the list's patterns: better here than in a call.

@@ -16,7 +16,6 @@ from llmwatch import semconv
 from llmwatch._guard import Guard
 from llmwatch._version import __version__
 from llmwatch.measure.record import OperationRecord
-from llmwatch.signals.content import clean_text
 
 if TYPE_CHECKING:
     from llmwatch.config import Config
@@ -49,11 +48,11 @@ _IDENTITY: Final = (
 )
 """Attributes that say which operation failed."""
 
-_SECRET = re.compile(
+_QUOTED_KEY = (
     r"\b(?:sk|pk|rk|sess|key)-[\w*.-]{4,}"
     r"|\b(?i:(?:bearer|api[-_ ]?key)\b\W{0,3}(?:provided\W{1,3})?)\S+"
 )
-"""What a server may quote of the key it was sent."""
+"""What a server may quote of the key it was sent; compiled when first needed."""
 
 
 class Events:
@@ -158,7 +157,9 @@ class Events:
         if isinstance(status := getattr(error, "status_code", None), int):
             found[semconv.HTTP_STATUS_CODE] = status
         if self._config.capture_content.on_events:
-            message = clean_text(self._config, _SECRET.sub("(secret)", str(error)))
+            from llmwatch.signals.content import clean_text
+
+            message = clean_text(self._config, re.sub(_QUOTED_KEY, "(secret)", str(error)))
             if message:
                 found[semconv.EXCEPTION_MESSAGE] = message
         return found

@@ -11,19 +11,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
-from functools import partial
 from time import perf_counter
 from typing import Any
 
-from opentelemetry import propagate
 from opentelemetry.context import Context
 
 from llmwatch import semconv
 from llmwatch._guard import Guard
 from llmwatch.patching import Patch
 from llmwatch.signals.operation import Operation, Signals
-from llmwatch.sources.openai import content, usage_request
-from llmwatch.sources.openai.capture import capture_request, capture_stream
+from llmwatch.sources.openai import usage_request
+from llmwatch.sources.openai.capture import capture_answer, capture_request, capture_stream
 from llmwatch.sources.openai.neighbours import Neighbours
 from llmwatch.sources.openai.provider import server_of
 from llmwatch.sources.openai.raw import watch_raw
@@ -204,6 +202,8 @@ class Calls:
                     operation.client_wait = perf_counter() - operation.started
                 allowed = operation.server_address in self.config.propagate
                 if allowed and "traceparent" not in request.headers:
+                    from opentelemetry import propagate  # it loads every installed propagator
+
                     propagate.inject(request.headers, operation.context)
         return request
 
@@ -326,7 +326,4 @@ class Call:
             body = getattr(getattr(answer, "response", None), "content", None)
             if isinstance(body, bytes):
                 self.operation.attributes[semconv.OUTPUT_BYTES] = len(body)
-        if self.operation.content is not None:
-            self.operation.content.output_messages = partial(
-                content.output_messages, self.route, answer
-            )
+        capture_answer(self.operation, self.route, answer)

@@ -1,4 +1,7 @@
-"""Give an operation its content, where content is captured: the only way from here to there."""
+"""Give an operation its content: the only way to the modules that read it.
+
+Those are imported here, when first content is captured: most programs never need them.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,7 @@ from functools import partial
 from typing import Any
 
 from llmwatch.config import CaptureContent, Config
-from llmwatch.signals.content import Content
 from llmwatch.signals.operation import Operation
-from llmwatch.sources.openai import content
 from llmwatch.sources.openai.routes import Route
 
 
@@ -26,6 +27,9 @@ def capture_request(
     """
     if config.capture_content is CaptureContent.NO_CONTENT:
         return
+    from llmwatch.signals.content import Content
+    from llmwatch.sources.openai import content
+
     operation.content = captured = Content(config)
     captured.input_messages = partial(content.input_messages, route, body)
     captured.system_instructions = partial(content.system_instructions, route, body)
@@ -36,6 +40,17 @@ def capture_stream(operation: Operation, route: Route) -> Callable[[Any], None] 
     """What to call with every chunk of a streamed answer; None where no content is captured."""
     if operation.content is None:
         return None
+    from llmwatch.sources.openai import content
+
     collector = content.collector(route)
     operation.content.output_messages = collector.messages
     return collector.add
+
+
+def capture_answer(operation: Operation, route: Route, answer: Any) -> None:
+    """Note a whole answer, where content is captured; it is converted when the operation ends."""
+    if operation.content is None:
+        return
+    from llmwatch.sources.openai import content
+
+    operation.content.output_messages = partial(content.output_messages, route, answer)

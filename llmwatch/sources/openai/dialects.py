@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from llmwatch import semconv
 from llmwatch.signals.operation import Operation, Signals
@@ -18,6 +18,8 @@ from llmwatch.sources.openai.neighbours import Neighbours
 from llmwatch.sources.openai.provider import Server
 from llmwatch.sources.openai.response import get, read_responses
 from llmwatch.sources.openai.routes import Route
+
+Dialect = Literal["responses", "realtime", "translation"]
 
 _LANE = re.compile(rb'"stream_id"\s*:\s*"([^"]*)"')
 _RESPONSE = re.compile(rb'"response_id"\s*:\s*"([^"]*)"')
@@ -197,3 +199,10 @@ class TranslationChannel(Channel):
         elif kind.startswith(b"session.output_"):
             for response in self.open:
                 self._note(response, kind, asked)
+
+
+CHANNELS: dict[Dialect, type[Channel]] = {
+    "responses": ResponsesChannel,
+    "realtime": RealtimeChannel,
+    "translation": TranslationChannel,
+}

@@ -7,7 +7,6 @@ need no patch of their own.
 
 from __future__ import annotations
 
-import re
 from typing import Literal, NamedTuple
 
 Shape = Literal["chat", "responses", "completions", "embeddings", "run", "other"]
@@ -60,11 +59,7 @@ ROUTES = (
 )
 
 _FIXED = {(route.method, route.path): route for route in ROUTES if "{" not in route.path}
-_TEMPLATES = [
-    (route, re.compile(route.path.replace("{id}", "[^/]+")))
-    for route in ROUTES
-    if "{" in route.path
-]
+_TEMPLATES = [(route, route.path.split("/")) for route in ROUTES if "{" in route.path]
 _PREFIXES = tuple({route.path.partition("{")[0] for route, _ in _TEMPLATES})
 
 
@@ -82,7 +77,15 @@ def find(method: str, url: str) -> Route | None:
     route = _FIXED.get((method, path))
     if route is not None or not path.startswith(_PREFIXES):
         return route
-    for candidate, pattern in _TEMPLATES:
-        if candidate.method == method and pattern.fullmatch(path):
+    parts = path.split("/")
+    for candidate, template in _TEMPLATES:
+        if candidate.method == method and _fits(parts, template):
             return candidate
     return None
+
+
+def _fits(parts: list[str], template: list[str]) -> bool:
+    return len(parts) == len(template) and all(
+        bool(part) if wanted == "{id}" else part == wanted
+        for part, wanted in zip(parts, template, strict=True)
+    )

@@ -11,28 +11,30 @@ import sys
 from collections.abc import Callable
 from threading import Lock, local
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 from weakref import WeakKeyDictionary
 
 from llmwatch._guard import Guard
 from llmwatch.patching import Patch
 from llmwatch.signals.operation import Signals, ending_of
-from llmwatch.sources.openai.channel import Channel, InFlight
-from llmwatch.sources.openai.dialects import RealtimeChannel, ResponsesChannel, TranslationChannel
 from llmwatch.sources.openai.neighbours import Neighbours
 from llmwatch.sources.openai.provider import Server, parse
+
+if TYPE_CHECKING:
+    from llmwatch.sources.openai.channel import Channel, InFlight
+    from llmwatch.sources.openai.dialects import Dialect
 
 _SEND = Guard("openai.websocket.send")
 _RECEIVE = Guard("openai.websocket.receive")
 _CLOSE = Guard("openai.websocket.close")
 
-_CONNECTIONS: tuple[tuple[str, str, type[Channel]], ...] = (
-    ("openai.resources.responses.responses", "Responses", ResponsesChannel),
-    ("openai.resources.beta.responses.responses", "Responses", ResponsesChannel),
-    ("openai.resources.realtime.realtime", "Realtime", RealtimeChannel),
-    ("openai.resources.beta.realtime.realtime", "Realtime", RealtimeChannel),
-    ("openai.resources.realtime.translations.translations", "Translations", TranslationChannel),
+_CONNECTIONS: tuple[tuple[str, str, Dialect], ...] = (
+    ("openai.resources.responses.responses", "Responses", "responses"),
+    ("openai.resources.beta.responses.responses", "Responses", "responses"),
+    ("openai.resources.realtime.realtime", "Realtime", "realtime"),
+    ("openai.resources.beta.realtime.realtime", "Realtime", "realtime"),
+    ("openai.resources.realtime.translations.translations", "Translations", "translation"),
 )
 """Module, first part of its classes' names, and how their events are read."""
 
@@ -50,12 +52,12 @@ def patches(signals: Signals, neighbours: Neighbours) -> list[Patch]:
         neighbours: Who is asked whether somebody else watches a response already.
     """
     rows: list[Patch] = []
-    watches: dict[type[Channel], _Watch] = {}
-    for module, name, kind in _CONNECTIONS:
-        watch = watches.setdefault(kind, _Watch(signals, neighbours, kind))
+    watches: dict[Dialect, _Watch] = {}
+    for module, name, dialect in _CONNECTIONS:
+        watch = watches.setdefault(dialect, _Watch(signals, neighbours, dialect))
         for path, wrapper in watch.table(name):
             rows.append(Patch(module, path, wrapper, optional=True))
-    lanes, translation = watches[ResponsesChannel], watches[TranslationChannel]
+    lanes, translation = watches["responses"], watches["translation"]
     return [
         *rows,
         Patch(_LANES, "ResponsesWebSocketLane.send", lanes.send_in_lane, optional=True),
@@ -68,10 +70,10 @@ def patches(signals: Signals, neighbours: Neighbours) -> list[Patch]:
 class _Watch:
     """The wrappers of one kind of connection, and the channel of each that is alive."""
 
-    def __init__(self, signals: Signals, neighbours: Neighbours, kind: type[Channel]) -> None:
+    def __init__(self, signals: Signals, neighbours: Neighbours, dialect: Dialect) -> None:
         self._signals = signals
         self._neighbours = neighbours
-        self._kind = kind
+        self._dialect = dialect
         self._channels: WeakKeyDictionary[Any, Channel] = WeakKeyDictionary()
         self._early: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()
         """Events given to a connection's manager before it has connected."""
@@ -104,7 +106,10 @@ class _Watch:
             with self._creating:
                 channel = self._channels.get(connection)
                 if channel is None:
-                    channel = self._kind(self._signals, self._neighbours, *_far_end(connection))
+                    from llmwatch.sources.openai.dialects import CHANNELS  # few programs need it
+
+                    kind = CHANNELS[self._dialect]
+                    channel = kind(self._signals, self._neighbours, *_far_end(connection))
                     self._channels[connection] = channel
         return channel
 
