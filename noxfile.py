@@ -51,7 +51,7 @@ NEIGHBOURS = {
     "traceloop": ["opentelemetry-instrumentation-openai"],
     "openinference": ["openinference-instrumentation-openai"],
     "logfire": ["logfire"],
-    "openlit": ["openlit"],
+    "openlit": ["openlit>=1.44", "openai>=2"],
     "langfuse": ["langfuse"],
 }
 """Other instrumentations of the same client. Each needs an environment of its own."""
