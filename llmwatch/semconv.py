@@ -141,7 +141,7 @@ FINE_BUCKETS: Final = tuple(
 
 RATE_BUCKETS: Final = tuple(
     round(base * 10.0**exponent, 9)
-    for exponent in range(0, 4)
+    for exponent in range(4)
     for base in (1.0, 1.6, 2.5, 4.0, 6.3)
 )
 """Tokens per second, 1 to 6300."""
@@ -153,7 +153,13 @@ COST_BUCKETS: Final = tuple(
 
 # --- metrics -----------------------------------------------------------------------------------
 
-Kind = Literal["histogram", "counter", "observable_up_down_counter", "observable_counter"]
+Kind = Literal[
+    "histogram",
+    "counter",
+    "observable_up_down_counter",
+    "observable_counter",
+    "observable_gauge",
+]
 
 
 class Metric(NamedTuple):

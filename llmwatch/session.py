@@ -20,7 +20,6 @@ from llmwatch._clash import warn_of_clash
 from llmwatch._version import __version__
 from llmwatch.config import Config, Settings
 from llmwatch.errors import ConfigError
-from llmwatch.export.console import Console
 from llmwatch.export.dropped import dropped_counts
 from llmwatch.export.pipeline import Pipeline
 from llmwatch.export.providers import Providers
@@ -29,7 +28,10 @@ from llmwatch.signals.events import Events
 from llmwatch.signals.metrics import Metrics
 from llmwatch.signals.operation import Signals
 
-SOURCES = {"openai": "llmwatch.sources.openai.source"}
+SOURCES = {
+    "openai": "llmwatch.sources.openai.source",
+    "gpu": "llmwatch.sources.gpu.source",
+}
 """Name of each source, and the module whose ``install(signals)`` starts it."""
 
 
@@ -54,6 +56,8 @@ class Session:
         self.metrics = self._count(built)
         self.signals = Signals(config, _tracer(built), self.metrics, _events(config, built))
         if config.console:
+            from llmwatch.export.console import Console
+
             self.signals.listeners += (Console(),)
         self._undo: list[Callable[[], object]] = []
 
@@ -84,6 +88,7 @@ class Session:
         # The readers must collect while our counts are still at their door.
         done = self.flush(timeout)
         self.metrics.close()
+        self.signals.close()
         return self.pipeline.undo(max(deadline - monotonic(), 0.0)) and done
 
     def _fold(self) -> None:

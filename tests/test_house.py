@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from llmwatch import _clash, semconv
+from llmwatch import _clash, semconv, semconv_hardware
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -167,3 +167,4 @@ def test_every_attribute_and_event_has_a_meaning():
     """The reference in the docs is made of these: what is not described would be missing there."""
     emitted = constants(vars(semconv)) - {semconv.SCHEMA_URL, semconv.SCOPE}
     assert emitted == set(semconv.ATTRIBUTES) | set(semconv.EVENTS)
+    assert constants(vars(semconv_hardware)) == set(semconv_hardware.ATTRIBUTES)

@@ -13,7 +13,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
 
-from llmwatch import semconv
+from llmwatch import semconv, semconv_hardware
 from llmwatch.semconv import CONVENTION_METRICS, OWN_METRICS, Metric
 
 
@@ -48,6 +48,19 @@ def genai_0_1() -> str:
 def own_metrics() -> str:
     """Metrics for which no convention exists."""
     return metrics_of(OWN_METRICS.values())
+
+
+def gpu_metrics() -> str:
+    """Metrics of GPUs."""
+    return metrics_of(semconv_hardware.GPU_METRICS.values())
+
+
+def hardware_attributes() -> str:
+    """Attributes of metrics about the machine."""
+    return table(
+        ["attribute", "meaning"],
+        ([f"`{name}`", meaning] for name, meaning in semconv_hardware.ATTRIBUTES.items()),
+    )
 
 
 def buckets() -> str:
@@ -101,6 +114,8 @@ TABLES: dict[str, Callable[[], str]] = {
         conventions_1_41,
         genai_0_1,
         own_metrics,
+        gpu_metrics,
+        hardware_attributes,
         buckets,
         convention_attributes,
         own_attributes,
@@ -117,6 +132,7 @@ class Signals(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Parse the table as a part of the page."""
         self.env.note_dependency(semconv.__file__)
+        self.env.note_dependency(semconv_hardware.__file__)
         return self.parse_text_to_nodes(TABLES[self.arguments[0]]())
 
 

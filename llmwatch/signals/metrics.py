@@ -21,7 +21,7 @@ from llmwatch._guard import Guard
 from llmwatch._version import __version__
 from llmwatch.measure.record import OperationRecord, Series
 from llmwatch.signals.cells import Table, Turn
-from llmwatch.signals.observed import Observed
+from llmwatch.signals.observed import Observed, Source
 from llmwatch.signals.readings import attributes, metrics_of, readings
 from llmwatch.signals.recorder import Recorder
 from llmwatch.signals.worker import Worker
@@ -105,6 +105,10 @@ class Metrics:
             counts: Says how many items so far, by signal. What this class leaves out is added.
         """
         self._drops = counts
+
+    def observe(self, metric: semconv.Metric, source: Source) -> None:
+        """Let *source* say what *metric* is whenever a reader collects, until `close`."""
+        self._observed.watch(metric, source)
 
     def flush(self) -> None:
         """Fold everything queued now; the readers get it when they next collect."""

@@ -15,6 +15,8 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from llmwatch._guard import Guard
 from llmwatch.semconv import Metric
 
+__all__ = ["Observation", "Observed", "Source"]
+
 Source = Callable[[], list[Observation]]
 
 _OBSERVE = Guard("metrics.observe")

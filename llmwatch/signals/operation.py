@@ -23,7 +23,6 @@ from llmwatch import semconv
 from llmwatch._guard import Guard
 from llmwatch.measure.record import OperationRecord, Series, Usage
 from llmwatch.measure.timeline import StreamTiming, Timeline
-from llmwatch.signals.content import Content
 from llmwatch.signals.context import (
     ATTRIBUTES_KEY,
     NO_ATTRIBUTES,
@@ -34,10 +33,12 @@ from llmwatch.signals.context import (
 from llmwatch.signals.cost import prepare, price
 from llmwatch.signals.events import Events
 from llmwatch.signals.metrics import Metrics
+from llmwatch.signals.observed import Source
 from llmwatch.signals.span_attributes import span_attributes
 
 if TYPE_CHECKING:
     from llmwatch.config import Config
+    from llmwatch.signals.content import Content
 
 Ending = Literal["exhausted", "closed", "abandoned", "cancelled", "failed"]
 """How a stream ended: read to its end, closed by the consumer, dropped, cancelled, broken."""
@@ -46,6 +47,7 @@ _START = Guard("signals.start")
 _FINISH = Guard("signals.finish")
 _ABANDON = Guard("signals.abandon")
 _LISTEN = Guard("signals.listener")
+_CLOSE = Guard("signals.close")
 _SUPPRESS = "suppress_instrumentation"
 _SUPPRESS_SDK = getattr(otel_context, "_SUPPRESS_INSTRUMENTATION_KEY", _SUPPRESS)
 """What users set, and what exporters of the SDK set round their own requests."""
@@ -197,6 +199,8 @@ class Signals:
         """True while the garbage collector runs, on whatever thread."""
         self.late: deque[Operation] = deque()
         """Operations that the collector found; they are finished at the next occasion."""
+        self._observed: list[tuple[semconv.Metric, Source]] = []
+        self._at_close: list[Callable[[], object]] = []
         self._versions = semconv.versions(config.semconv)
         self._metric_keys = tuple(
             semconv.METRIC_ATTRIBUTES.get(key, key) for key in config.metric_attributes
@@ -206,7 +210,26 @@ class Signals:
     def rewire(self, tracer: trace.Tracer, metrics: Metrics, events: Events) -> None:
         """Send everything elsewhere from now on; operations in flight go there too."""
         metrics.watch_active(self.live)
+        if metrics is not self.metrics:
+            for metric, source in self._observed:
+                metrics.observe(metric, source)
         self.tracer, self.metrics, self.events = tracer, metrics, events
+
+    def observe(self, metric: semconv.Metric, source: Source) -> None:
+        """Let *source* say what *metric* is whenever a reader collects, wherever metrics go."""
+        self._observed.append((metric, source))
+        self.metrics.observe(metric, source)
+
+    def at_close(self, callback: Callable[[], object]) -> None:
+        """Call *callback* after the last collection: what is observed must live until then."""
+        self._at_close.append(callback)
+
+    def close(self) -> None:
+        """Nothing is observed any more: let go of what it was read from."""
+        self._observed.clear()
+        while self._at_close:
+            with _CLOSE:
+                self._at_close.pop()()
 
     def on_collection(self, phase: str, info: dict[str, int]) -> None:
         """To be put among `gc.callbacks`."""

@@ -1,0 +1,123 @@
+"""Names of what is said about the machine: `semconv` for GPUs, the process and its host.
+
+``hw.*``, ``process.*``, ``system.*`` and ``cpython.*`` are names of the OpenTelemetry semantic
+conventions 1.41; what those lack is under ``llmwatch.*``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from llmwatch.semconv import Kind, Metric
+
+# --- attributes of the conventions -------------------------------------------------------------
+
+HW_ID: Final = "hw.id"
+HW_NAME: Final = "hw.name"
+HW_TYPE: Final = "hw.type"
+HW_VENDOR: Final = "hw.vendor"
+HW_MODEL: Final = "hw.model"
+HW_PARENT: Final = "hw.parent"
+HW_GPU_TASK: Final = "hw.gpu.task"
+HW_LIMIT_TYPE: Final = "hw.limit_type"
+HW_SENSOR_LOCATION: Final = "hw.sensor_location"
+NETWORK_IO_DIRECTION: Final = "network.io.direction"
+ERROR_TYPE: Final = "error.type"
+
+# --- attributes of our own ---------------------------------------------------------------------
+
+GPU_CLOCK: Final = "llmwatch.gpu.clock"
+GPU_REASON: Final = "llmwatch.gpu.reason"
+
+# --- metrics -----------------------------------------------------------------------------------
+
+_GAUGE: Final[Kind] = "observable_gauge"
+_SUM: Final[Kind] = "observable_counter"
+_LEVEL: Final[Kind] = "observable_up_down_counter"
+
+GPU_METRICS: Final[dict[str, Metric]] = {
+    "utilization": Metric(
+        "hw.gpu.utilization", "1", _GAUGE, "Share of time in which the GPU did a kind of work."
+    ),
+    "memory": Metric("hw.gpu.memory.usage", "By", _LEVEL, "GPU memory in use, by anybody."),
+    "memory_limit": Metric("hw.gpu.memory.limit", "By", _LEVEL, "GPU memory there is."),
+    "memory_utilization": Metric(
+        "hw.gpu.memory.utilization", "1", _GAUGE, "Share of the GPU memory that is in use."
+    ),
+    "memory_activity": Metric(
+        "llmwatch.gpu.memory.activity",
+        "1",
+        _GAUGE,
+        "Share of time in which GPU memory was read or written.",
+    ),
+    "io": Metric("hw.gpu.io", "By", _SUM, "Bytes over PCIe, where the driver counts them."),
+    "pcie_throughput": Metric(
+        "llmwatch.gpu.pcie.throughput",
+        "By/s",
+        _GAUGE,
+        "PCIe traffic over 20 ms, where the driver has no counter for `hw.gpu.io`.",
+    ),
+    "nvlink_io": Metric("llmwatch.gpu.nvlink.io", "By", _SUM, "Bytes over all NVLinks of the GPU."),
+    "energy": Metric("hw.energy", "J", _SUM, "Energy used since the driver was loaded."),
+    "power": Metric("hw.power", "W", _GAUGE, "Power drawn."),
+    "power_limit": Metric(
+        "llmwatch.gpu.power.limit", "W", _GAUGE, "Power the GPU may draw, all limits considered."
+    ),
+    "temperature": Metric("hw.temperature", "Cel", _GAUGE, "Temperature of chip or memory."),
+    "temperature_limit": Metric(
+        "hw.temperature.limit",
+        "Cel",
+        _GAUGE,
+        "Temperature at which the GPU slows down (`high.degraded`), shuts down (`high.critical`), "
+        "or up to which it is meant to run (`max`).",
+    ),
+    "clock": Metric("llmwatch.gpu.clock.frequency", "Hz", _GAUGE, "Clock frequency now."),
+    "clock_limit": Metric("llmwatch.gpu.clock.limit", "Hz", _GAUGE, "Highest clock frequency."),
+    "performance_state": Metric(
+        "llmwatch.gpu.performance_state", "1", _GAUGE, "P-state: 0 is the fastest, 15 the slowest."
+    ),
+    "throttled": Metric(
+        "llmwatch.gpu.throttled",
+        "1",
+        _GAUGE,
+        "1 while clocks are held down for a reason, 0 when that reason is over.",
+    ),
+    "errors": Metric(
+        "hw.errors", "{error}", _SUM, "Memory errors since the driver was loaded; PCIe replays."
+    ),
+    "fan": Metric("hw.fan.speed_ratio", "1", _GAUGE, "Fan speed that is asked for, over the most."),
+    "process_memory": Metric(
+        "llmwatch.gpu.process.memory.usage",
+        "By",
+        _LEVEL,
+        "GPU memory of this process and its children.",
+    ),
+    "process_utilization": Metric(
+        "llmwatch.gpu.process.utilization",
+        "1",
+        _GAUGE,
+        "Share of time in which the GPU computed for this process and its children.",
+    ),
+}
+"""What is said of each GPU; read when metrics are collected."""
+
+# --- meanings: the reference in the docs is made of them ------------------------------------------
+
+ATTRIBUTES: Final[dict[str, str]] = {
+    HW_ID: "The device's UUID.",
+    HW_NAME: "Its number on this machine: `GPU 0`, `GPU 0 MIG 1`.",
+    HW_TYPE: "`gpu`.",
+    HW_VENDOR: "Who made it: `NVIDIA`.",
+    HW_MODEL: "What it is, for example `NVIDIA H100 80GB HBM3`.",
+    HW_PARENT: "On MIG devices: `hw.id` of the GPU that they are a part of.",
+    HW_GPU_TASK: "The kind of work: `general`, `encoder`, `decoder`.",
+    HW_LIMIT_TYPE: "Which limit: `high.degraded`, `high.critical`, `max`.",
+    HW_SENSOR_LOCATION: "Where the temperature is measured: `gpu` or `memory`.",
+    NETWORK_IO_DIRECTION: "`receive` or `transmit`, as the GPU sees it.",
+    ERROR_TYPE: "On `hw.errors`: `corrected` and `uncorrected` memory errors, `pcie_replay`.",
+    GPU_CLOCK: "Which clock: `sm` or `memory`.",
+    GPU_REASON: "Why clocks are held down: `sw_power_cap`, `hw_slowdown`, `sw_thermal_slowdown`, "
+    "`hw_thermal_slowdown`, `hw_power_brake_slowdown`, `sync_boost`, `applications_clocks`, "
+    "`display_clocks`, `board_limit`, `reliability`.",
+}
+"""What each attribute means."""

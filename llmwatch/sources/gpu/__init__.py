@@ -1,0 +1,5 @@
+"""GPUs: what they do, hold, draw and suffer, and what of that is this process's.
+
+`source` installs, `probe` is what a vendor's library must look like from here, `nvidia` is the one
+there is.
+"""

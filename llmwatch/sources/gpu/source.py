@@ -1,0 +1,105 @@
+"""GPUs as a source: read when metrics are collected, and by nobody in between.
+
+A collection asks for each metric by itself; one reading answers them all. What reads is imported
+with the first one, so that `instrument` does not wait for it.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from llmwatch.errors import ConfigError
+from llmwatch.semconv_hardware import GPU_METRICS
+from llmwatch.signals.observed import Observation
+
+if TYPE_CHECKING:
+    from llmwatch.signals.operation import Signals
+    from llmwatch.sources.gpu.probe import Probe
+
+_log = logging.getLogger("llmwatch")
+
+FRESH = 0.05
+"""Seconds that a reading answers for: the questions of one collection come within less."""
+
+
+class Source:
+    """The GPUs of one session.
+
+    Args:
+        signals: Where what is read goes.
+    """
+
+    def __init__(self, signals: Signals) -> None:
+        self._probe: Probe | None = None
+        self._last: dict[str, list[Observation]] = {}
+        self._last_at = -FRESH
+        self._told = False
+        for key, metric in GPU_METRICS.items():
+            signals.observe(metric, partial(self._observe, key))
+        signals.at_close(self._close)
+
+    @property
+    def probe(self) -> Probe:
+        """What reads; made when first asked for."""
+        if self._probe is None:
+            from llmwatch.sources.gpu.nvidia import Nvidia
+            from llmwatch.sources.gpu.observations import Observations
+
+            self._probe, self._observations = Nvidia(), Observations()
+        return self._probe
+
+    def require(self) -> None:
+        """See that there is a GPU.
+
+        Raises:
+            ConfigError: If there is none.
+        """
+        from llmwatch.sources.gpu.probe import NoGpuError
+
+        try:
+            self.probe.read()
+        except NoGpuError as missing:
+            raise ConfigError(
+                f"sources='gpu' cannot be used: {missing}. Leave 'gpu' out, or see that the driver "
+                "and its libnvidia-ml.so.1 can be found here (in a container: give it the GPUs)."
+            ) from None
+
+    def undo(self) -> None:
+        """Nothing to stop: what is observed ends with the last collection."""
+
+    def _close(self) -> None:
+        if self._probe is not None:
+            self._probe.close()
+
+    def _observe(self, key: str) -> list[Observation]:
+        if monotonic() - self._last_at >= FRESH:
+            self._last = self._read()
+            self._last_at = monotonic()
+        return self._last.get(key, [])
+
+    def _read(self) -> dict[str, list[Observation]]:
+        from llmwatch.sources.gpu.probe import NoGpuError
+
+        try:
+            gpus = self.probe.read()
+        except NoGpuError as missing:
+            if not self._told:
+                self._told = True
+                _log.debug("llmwatch watches no GPU: %s", missing)
+            return {}
+        return self._observations.of(gpus)
+
+
+def install(signals: Signals) -> Source:
+    """Watch the GPUs that this process may use.
+
+    Raises:
+        ConfigError: If they were asked for by name and there are none.
+    """
+    source = Source(signals)
+    if "gpu" in (signals.config.sources or ()):
+        source.require()
+    return source
