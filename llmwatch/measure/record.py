@@ -58,13 +58,20 @@ class OperationRecord(NamedTuple):
 
     @property
     def time_per_output_token(self) -> float | None:
-        """TPOT: (last - first output) / (output tokens - 1); None below two tokens."""
+        """TPOT: (last - first output) / (output tokens - 1); None below two tokens.
+
+        Reasoning tokens count only where they were streamed too: otherwise they were made before
+        the first chunk, and the time between first and last chunk says nothing of them.
+        """
         timing, usage = self.timing, self.usage
         if timing is None or usage is None or usage.output_tokens is None:
             return None
-        if usage.output_tokens < 2 or timing.output_span is None:
+        tokens = usage.output_tokens
+        if not timing.reasoning_streamed:
+            tokens -= usage.reasoning_tokens or 0
+        if tokens < 2 or timing.output_span is None:
             return None
-        return timing.output_span / (usage.output_tokens - 1)
+        return timing.output_span / (tokens - 1)
 
     @property
     def output_token_rate(self) -> float | None:

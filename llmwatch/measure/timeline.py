@@ -43,6 +43,8 @@ class StreamTiming(NamedTuple):
     """Sum of the times the consumer took between chunks."""
     gaps: tuple[float, ...]
     """Gaps between successive chunks that are the server's, ascending."""
+    reasoning_streamed: bool = False
+    """True if reasoning came as chunks; some servers count its tokens and do not send it."""
 
     def quantile(self, share: float) -> float | None:
         """The gap below which *share* of the gaps lie (nearest rank); None without gaps."""
@@ -112,6 +114,7 @@ class Timeline:
             server_wait=got[count - 1] - opened - consumer_time if count else 0.0,
             consumer_time=consumer_time,
             gaps=self._gaps(count, silent, ready),
+            reasoning_streamed=self.first_reasoning is not None,
         )
 
     def offsets(self) -> list[int]:

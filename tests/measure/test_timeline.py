@@ -134,6 +134,16 @@ def test_time_per_output_token_needs_two_tokens() -> None:
     assert record(Usage(1, 5), None).time_per_output_token is None
 
 
+def test_reasoning_that_was_not_streamed_is_no_part_of_the_time_per_token() -> None:
+    """Hidden reasoning happens before the first chunk; streamed reasoning between the chunks."""
+    usage = Usage(1, 25, reasoning_tokens=20)
+    hidden = record(usage, 2.0)
+    assert hidden.time_per_output_token == 0.5
+    assert hidden.timing is not None
+    streamed = hidden._replace(timing=hidden.timing._replace(reasoning_streamed=True))
+    assert streamed.time_per_output_token == 2.0 / 24
+
+
 def test_output_token_rate_is_absent_without_output_tokens() -> None:
     """No usage, no rate: never a zero for the unknown."""
     assert record(Usage(1, 10), None).output_token_rate == 5.0
