@@ -2,7 +2,8 @@
 
 Python's atexit hooks run neither on SIGTERM nor in most children of `multiprocessing`, so the end
 is watched in three places. A fork in the midst of another thread's import leaves the child with
-half a module for good, so forks wait for what llmwatch imports on its own threads (`importing`).
+half a module for good, so forks wait for what llmwatch imports on its own threads (`importing`);
+one in the midst of a request is no better, so forks wait for those too (`sending`).
 """
 
 from __future__ import annotations
@@ -98,42 +99,51 @@ def _nobody_handles_sigterm() -> bool:
     return handler is signal.SIG_DFL or isinstance(getattr(handler, "__self__", None), ProcessEnd)
 
 
-class _Importing:
-    """A lock that every fork takes first, so that none happens while it is held.
+class _Unforkable:
+    """A block during which no fork happens; any number of threads may be inside.
 
-    A fork waits for it `FORK_WAIT` at the most: the importing thread might wait, for a module's
-    own lock, for the very thread that forks.
+    A fork waits for them *patience* seconds at the most: the thread inside might wait, for a
+    module's own lock or for a server that does not answer, longer than the one that forks may.
+
+    Args:
+        patience: Seconds.
     """
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._held = False
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._in_child()
         if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
             os.register_at_fork(
                 before=self._before, after_in_parent=self._after, after_in_child=self._in_child
             )
 
     def __enter__(self) -> None:
-        self._lock.acquire()
+        with self._changed:
+            self._inside += 1
 
     def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        with self._changed:
+            self._inside -= 1
+            self._changed.notify_all()
 
     def _before(self) -> None:
-        self._held = self._lock.acquire(timeout=FORK_WAIT)
+        self._changed.acquire()  # held through the fork, so that nobody enters meanwhile
+        self._changed.wait_for(lambda: self._inside <= 0, self._patience)
 
     def _after(self) -> None:
-        if self._held:
-            self._lock.release()
+        self._changed.release()
 
     def _in_child(self) -> None:
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
+        self._inside = 0
 
 
-FORK_WAIT = 2.0
-"""Seconds that a fork may wait for imports of llmwatch, which take a tenth of that."""
+importing = _Unforkable(2.0)
+"""Imports of llmwatch on its own threads, which take a tenth of that."""
 
-importing = _Importing()
+sending = _Unforkable(0.25)
+"""Requests to a collector. A fork amid one can leave the child a host name resolver that is locked
+for ever; over grpc it aborts the child, or sends a batch twice."""
 
 
 def on_fork(callback: Callable[[], object]) -> Callable[[], None]:

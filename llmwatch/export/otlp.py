@@ -16,6 +16,7 @@ from typing import Any, cast
 from llmwatch.config import Config, Protocol
 from llmwatch.errors import ConfigError
 from llmwatch.export.dropped import Signal
+from llmwatch.export.lifecycle import sending
 
 _HTTP = "opentelemetry.exporter.otlp.proto.http"
 _GRPC = "opentelemetry.exporter.otlp.proto.grpc"
@@ -56,9 +57,19 @@ def factory(config: Config, signal: Signal, name: str) -> Callable[[], Any]:
 
     def build() -> Any:
         import_module("netrc")  # requests does so when it sends: a fork must not meet that
-        return getattr(import_module(module), class_name)(**arguments)
+        exporter = getattr(import_module(module), class_name)(**arguments)
+        exporter.export = _unforkable(exporter.export)
+        return exporter
 
     return build
+
+
+def _unforkable(export: Callable[..., Any]) -> Callable[..., Any]:
+    def held(*args: Any, **kwargs: Any) -> Any:
+        with sending:
+            return export(*args, **kwargs)
+
+    return held
 
 
 def named(signal: Signal, name: str) -> Callable[[], Any]:

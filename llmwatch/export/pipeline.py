@@ -181,7 +181,9 @@ class Pipeline:
         self._announce()
 
     def _fresh_meter_provider(self, inherited: Any) -> metrics.MeterProvider:
-        self._in_background(inherited.shutdown)  # silent, but its thread would go on collecting
+        # Silent, but its thread would go on collecting. Never waited for: it may be stuck for good
+        # on a lock that a thread of the parent held.
+        Call(inherited.shutdown).start()
         with _REBUILD:
             try:
                 fresh = builders.build_meter_provider(self.config)

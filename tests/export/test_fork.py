@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.export import programs
-from tests.receivers import GrpcReceiver, HttpReceiver, Receiver
+from tests.receivers import GrpcReceiver, HttpReceiver, Receiver, black_hole
 
 RECEIVERS = [(HttpReceiver, "http/protobuf"), (GrpcReceiver, "grpc")]
 
@@ -102,11 +102,35 @@ for thread in threads: thread.join()
 """
 
 
-def test_forks_in_the_midst_of_work_neither_hang_nor_lose() -> None:
-    with HttpReceiver() as receiver:
-        programs.run(MANY, receiver.endpoint, OTEL_BSP_SCHEDULE_DELAY="5")
+@pytest.mark.parametrize(("kind", "protocol"), RECEIVERS)
+def test_forks_in_the_midst_of_work_neither_hang_nor_lose_nor_repeat(
+    kind: Any, protocol: str
+) -> None:
+    """Exports go on all the while; grpc itself would abort a child, or send a batch twice."""
+    with kind() as receiver:
+        programs.run(MANY, receiver.endpoint, protocol, OTEL_BSP_SCHEDULE_DELAY="5")
         assert Counter(receiver.names())["child"] == 20
         assert list(calls(receiver).values()).count(1) == 20
+        ids = [span.span_id for span in receiver.spans()]
+        assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_a_fork_waits_only_a_moment_for_a_server_that_does_not_answer(protocol: str) -> None:
+    program = """
+emit("x"); time.sleep(0.5)
+for _ in range(2):
+    began = time.monotonic()
+    if os.fork() == 0: os._exit(0)
+    took = time.monotonic() - began
+    assert took < 0.25 + 0.25, took
+    os.wait()
+os._exit(0)
+"""
+    with black_hole() as endpoint:
+        process = programs.start(program, endpoint, protocol, OTEL_BSP_SCHEDULE_DELAY="5")
+        _, errors = process.communicate(timeout=60)  # grpc itself remarks on such a fork
+        assert process.returncode == 0, errors
 
 
 IMPORTS = """
