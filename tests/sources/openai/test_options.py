@@ -124,9 +124,10 @@ def test_third_parties_get_no_trace_context_unasked() -> None:
 @pytest.mark.skipif(openai.__version__ < "3", reason="openai stands on httpx2 since 3")
 def test_with_httpx_instrumented_the_context_is_sent_once(server: Server, seen: Captured) -> None:
     """Its span is a child of ours, and the header names it: nothing is sent twice."""
-    from opentelemetry.instrumentation.httpx import HTTPX2ClientInstrumentor
-
-    instrumentor = HTTPX2ClientInstrumentor()
+    httpx = pytest.importorskip("opentelemetry.instrumentation.httpx", exc_type=ImportError)
+    if not hasattr(httpx, "HTTPX2ClientInstrumentor"):
+        pytest.skip("this release of the httpx instrumentation knows no httpx2")
+    instrumentor = httpx.HTTPX2ClientInstrumentor()
     instrumentor.instrument(tracer_provider=seen.tracer_provider)
     try:
         with OpenAI(base_url=server.base_url, api_key="sk-test") as client:
