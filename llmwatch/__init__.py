@@ -16,6 +16,7 @@ from llmwatch.config import CaptureContent, Config, Settings
 from llmwatch.errors import ConfigError, LlmwatchError, MissingExtraError
 
 if TYPE_CHECKING:
+    from llmwatch.drift.monitor import DriftMonitor
     from llmwatch.signals.context import attributes
     from llmwatch.signals.current import Current, current
     from llmwatch.sources.decorators import watch
@@ -25,6 +26,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "Current",
+    "DriftMonitor",
     "LlmwatchError",
     "MissingExtraError",
     "__version__",
@@ -38,6 +40,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "DriftMonitor": "llmwatch.drift.monitor",
     "attributes": "llmwatch.signals.context",
     "Current": "llmwatch.signals.current",
     "current": "llmwatch.signals.current",

@@ -1,0 +1,32 @@
+"""The monitors of this process, and who listens to them. Loads no numpy.
+
+Here the floors meet: monitors know nothing of telemetry, and what reports them finds them here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+if TYPE_CHECKING:
+    from llmwatch.drift.detector import Change
+    from llmwatch.drift.monitor import DriftMonitor
+    from llmwatch.drift.status import KeyStatus
+
+monitors: WeakSet[DriftMonitor] = WeakSet()
+
+listeners: list[Callable[[DriftMonitor, Change, KeyStatus], None]] = []
+"""Called with every alarm that is raised or cleared, on the thread that noticed it."""
+
+trace_of: list[Callable[[], str]] = []
+"""The last one says the trace id of the caller, or nothing: for exemplars."""
+
+
+def _forked() -> None:
+    for monitor in list(monitors):
+        monitor.forked()
+
+
+os.register_at_fork(after_in_child=_forked)

@@ -1,0 +1,92 @@
+"""Three numbers that say how a window differs from the reference; each large where it does.
+
+They complement each other: the Euclidean shift sees a change of topic, the Mahalanobis shift a
+small move along a direction in which the reference hardly varies, and the residual's tail a few
+foreign items that a mean hides. Each takes one window or many at once (leading axes are windows).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmwatch.drift.subspace import Doubles, Subspace
+
+NAMES = ("centroid", "mahalanobis", "residual_tail")
+
+
+def centroid_shift(shift: Doubles) -> Doubles:
+    """Squared Euclidean distance of two means.
+
+    Args:
+        shift: Their difference, shape ``(…, d)``.
+    """
+    return np.asarray(np.einsum("...i,...i->...", shift, shift))
+
+
+def mahalanobis_shift(shift: Doubles, subspace: Subspace) -> Doubles:
+    """Squared Mahalanobis distance of two means, under a PPCA model.
+
+    The inverse covariance is ``V (1/variances - 1/noise) V' + 1/noise``.
+
+    Args:
+        shift: The difference of the means, shape ``(…, d)``.
+        subspace: The model, in the same dimensions.
+    """
+    inside = (shift.astype(np.float32) @ subspace.directions).astype(np.float64)
+    weights = 1 / subspace.variances - 1 / subspace.noise
+    return np.asarray((inside**2) @ weights + centroid_shift(shift) / subspace.noise)
+
+
+def tail_excess(counts: NDArray[np.int64], reference: NDArray[np.int64]) -> tuple[Doubles, Doubles]:
+    """Shares above each inner edge of a histogram, in a window and in the reference.
+
+    The reference's get one observation more above every edge, so that none is zero.
+
+    Args:
+        counts: Of the window, shape ``(…, bins)``.
+        reference: Of the reference, shape ``(…, bins)``.
+    """
+    above = counts[..., ::-1].cumsum(-1)[..., ::-1]
+    expected = reference[..., ::-1].cumsum(-1)[..., ::-1]
+    many = np.maximum(above[..., :1], 1)
+    return above[..., 1:] / many, (expected[..., 1:] + 1) / (expected[..., :1] + 1)
+
+
+def berk_jones(counts: NDArray[np.int64], reference: NDArray[np.int64]) -> Doubles:
+    """One-sided Berk-Jones statistic of a histogram: is too much of it in the upper tail?
+
+    The largest ``n KL(observed share above t, expected share)`` over the edges t where the observed
+    share is the larger one; 0 where there is none.
+
+    Args:
+        counts: Of the window, shape ``(…, bins)``.
+        reference: Of the reference, shape ``(…, bins)``.
+
+    Source: Berk & Jones 1979, Zeitschrift für Wahrscheinlichkeitstheorie 47.
+    """
+    seen, expected = tail_excess(counts, reference)
+    seen = np.maximum(seen, expected)  # elsewhere the divergence is 0
+    below = np.maximum(1 - seen, 1e-300)
+    divergence = seen * np.log(seen / expected) + below * np.log(
+        below / np.maximum(1 - expected, 1e-300)
+    )
+    many = counts.sum(-1)
+    return np.asarray(many * divergence.max(-1, initial=0.0))
+
+
+def statistics(
+    shift: Doubles,
+    counts: NDArray[np.int64],
+    reference: NDArray[np.int64],
+    subspace: Subspace,
+) -> Doubles:
+    """All three, in the order of `NAMES`, along the last axis."""
+    return np.stack(
+        [
+            centroid_shift(shift),
+            mahalanobis_shift(shift, subspace),
+            berk_jones(counts, reference),
+        ],
+        axis=-1,
+    )

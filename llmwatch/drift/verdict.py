@@ -1,0 +1,131 @@
+"""From a window's state to a verdict: p-value, size of the difference, and what it rests on.
+
+Windows that are larger or smaller than the reference was calibrated for, and windows whose items
+are not independent, have their statistics scaled before they are referred to the calibration.
+
+Source: Rao & Scott 1981, Journal of the American Statistical Association 76 (dividing by the
+design effect).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmwatch.drift.reference import Reference
+from llmwatch.drift.state import State
+from llmwatch.drift.statistics import statistics, tail_excess
+from llmwatch.drift.subspace import NEAR, Doubles
+
+LEAST_BLOCKS = 4
+"""Blocks from which dependence can be estimated at all."""
+NOTABLE = 1.25
+"""Design effects below this one are taken for chance."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one window says."""
+
+    p_value: float
+    """How often a window from where the reference came from would differ as much. 0 to 1."""
+    p_centroid: float
+    """Of the Euclidean shift of the mean alone."""
+    p_mahalanobis: float
+    """Of the Mahalanobis shift of the mean alone."""
+    p_residual: float
+    """Of the residual's tail alone."""
+    centroid: float
+    """Distance of the means, as a share of the reference's root mean square radius; noise in it."""
+    mahalanobis: float
+    """Mahalanobis distance of the means."""
+    foreign: float
+    """Share of the window's items in excess in the residual's tail. 0 to 1."""
+    effect: float
+    """The larger of `foreign` and of `centroid` without what chance alone explains of it."""
+    dependence: float
+    """Design effect: how many items of this window tell as much as one independent item. 1: all
+    are independent."""
+    size: int
+    """Items in the window."""
+    reference: str
+    """Hash of the reference."""
+
+
+def judge(reference: Reference, state: State) -> Verdict:
+    """Compare a window with the reference.
+
+    Cost: 0.1 ms.
+
+    Raises:
+        ValueError: If the state belongs to another reference, or is empty.
+    """
+    if state.reference != reference.hash or not state.count:
+        raise ValueError(
+            f"a state of {state.count} embeddings for reference {state.reference} cannot be "
+            f"compared with reference {reference.hash}."
+        )
+    many = state.count
+    shift = state.shift / many
+    effect_of_design = dependence(reference, state)
+    values = statistics(shift, state.counts, reference.counts, reference.subspace)
+    alone = reference.null.p_values(values / _scales(reference, many, effect_of_design))
+    centroid = float(values[0]) / reference.spread
+    seen, expected = tail_excess(state.counts, reference.counts)
+    foreign = float(np.max(seen - expected, initial=0.0))
+    real = max(centroid - effect_of_design / many - 1 / reference.size, 0.0)
+    return Verdict(
+        float(reference.null.combined(alone)),
+        p_centroid=float(alone[0]),
+        p_mahalanobis=float(alone[1]),
+        p_residual=float(alone[2]),
+        centroid=centroid**0.5,
+        mahalanobis=float(values[1]) ** 0.5,
+        foreign=foreign,
+        effect=max(foreign, real**0.5),
+        dependence=effect_of_design,
+        size=many,
+        reference=reference.hash,
+    )
+
+
+def dependence(reference: Reference, state: State) -> float:
+    """The design effect of a window: the larger of what its blocks and its near-duplicates say.
+
+    Where items are independent, the means of blocks of b items vary b times less than items do:
+    what comes together and is alike makes them vary more. Near-duplicates that are scattered over
+    the window do not, but are found as pairs, beyond those that the reference has, too.
+
+    Returns:
+        At least 1; exactly 1 where it may well be chance, or too few blocks tell.
+    """
+    found = max(_of_blocks(state), _of_twins(reference, state))
+    return found if found > NOTABLE else 1.0
+
+
+def _of_blocks(state: State) -> float:
+    many, blocks = state.count, state.blocks
+    if blocks < LEAST_BLOCKS or many <= blocks:
+        return 1.0
+    of_mean = float(state.inside @ state.inside) / many
+    each = (state.energy - of_mean) / many
+    return (state.between - of_mean) / ((blocks - 1) * each) if each > 0 else 1.0
+
+
+def _of_twins(reference: Reference, state: State) -> float:
+    """One, and the near-duplicates that an item has: counted if close, extrapolated if far."""
+    many = state.count
+    found = 1 + max(2 * state.near / many - 2 * NEAR * reference.twins, 0.0)
+    if state.far_pairs:
+        share = state.far / state.far_pairs - reference.twins
+        found += max(many - 2 * NEAR, 0) * max(share, 0.0)
+    return found
+
+
+def _scales(reference: Reference, many: int, design: float) -> Doubles:
+    """By how much chance alone makes each statistic larger than in the calibration."""
+    window, half = reference.window, int(reference.counts.sum())
+    means = (design / many + 1 / reference.size) / (1 / window + 1 / reference.size)
+    tails = (design + many / half) / (1 + window / half)
+    return np.array([means, means, tails])
