@@ -11,10 +11,13 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
-from typing import Any, Literal, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
 from urllib.parse import urlsplit
 
 from llmwatch.errors import ConfigError
+
+if TYPE_CHECKING:
+    from llmwatch.drift.monitor import DriftMonitor
 
 Protocol = Literal["http/protobuf", "grpc"]
 Semconv = Literal["1.41", "genai-0.1", "dup"]
@@ -107,6 +110,16 @@ class Config:
     """Go on even where another OpenAI instrumentation is active (calls are then counted twice)."""
     cost: bool = True
     """Compute costs where the extra ``cost`` is installed."""
+    gpu_poll_interval: float | None = None
+    """Seconds between two looks at the GPUs, to charge each local operation with the energy it
+    used; None: they are read only when metrics are collected."""
+    gpu_price: float | None = None
+    """US dollars for one GPU and hour; needs ``gpu_poll_interval``."""
+    drift: Any = None
+    """Watch the embeddings that calls return for drift: True (a reference learned from the first
+    2000 of each model), ``"first:…"``, ``"file:…"``, ``"sliding:…"``, or a `DriftMonitor`."""
+    drift_sample: float = 1.0
+    """Share of those embeddings that is looked at, 0 to 1."""
     flush_timeout: float = 5.0
     """Seconds that the flush at exit, at shutdown and on SIGTERM may take."""
     handle_sigterm: bool = True
@@ -166,6 +179,10 @@ class Settings(TypedDict, total=False):
     metric_attributes: Iterable[str] | None
     alongside: bool | None
     cost: bool | None
+    gpu_poll_interval: float | None
+    gpu_price: float | None
+    drift: DriftMonitor | str | bool | None
+    drift_sample: float | None
     flush_timeout: float | None
     handle_sigterm: bool | None
 
@@ -304,6 +321,18 @@ def _callable(value: Any, where: str) -> Any:
     return value
 
 
+def _drift(value: Any, where: str) -> Any:
+    if callable(getattr(value, "add", None)) and hasattr(value, "status"):
+        return value
+    known = {"true": "first:2000", "1": "first:2000", "false": None, "0": None}
+    text = str(value).lower() if isinstance(value, (bool, str)) else ""
+    if text in known:
+        return known[text]
+    if text.partition(":")[0] in ("first", "file", "sliding"):
+        return str(value)
+    raise _wrong(where, value, "give True, 'first:2000', 'file:…', 'sliding:24h' or a monitor.")
+
+
 def _provider(method: str) -> Callable[[Any, str], Any]:
     def parse(value: Any, where: str) -> Any:
         if not hasattr(value, method):
@@ -344,6 +373,10 @@ _PARSERS: dict[str, Callable[[Any, str], Any]] = {
     "metric_attributes": _names,
     "alongside": _boolean,
     "cost": _boolean,
+    "gpu_poll_interval": _number(0.01, 3600, float),
+    "gpu_price": _number(0, 1_000_000, float),
+    "drift": _drift,
+    "drift_sample": _number(0, 1, float),
     "flush_timeout": _number(0, 3600, float),
     "handle_sigterm": _boolean,
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from llmwatch.semconv import Kind, Metric
+from llmwatch.semconv import COST_BUCKETS, Kind, Metric
 
 # --- attributes of the conventions -------------------------------------------------------------
 
@@ -28,6 +28,16 @@ ERROR_TYPE: Final = "error.type"
 
 GPU_CLOCK: Final = "llmwatch.gpu.clock"
 GPU_REASON: Final = "llmwatch.gpu.reason"
+GPU_UTILIZATION_MEAN: Final = "llmwatch.gpu.utilization.mean"
+GPU_UTILIZATION_MAX: Final = "llmwatch.gpu.utilization.max"
+GPU_MEMORY_MEAN: Final = "llmwatch.gpu.memory.usage.mean"
+GPU_MEMORY_MAX: Final = "llmwatch.gpu.memory.usage.max"
+GPU_ENERGY: Final = "llmwatch.gpu.energy.used"
+GPU_ENERGY_SOURCE: Final = "llmwatch.gpu.energy.source"
+GPU_ENERGY_PER_TOKEN: Final = "llmwatch.gpu.energy.per_token"
+GPU_ENERGY_TO: Final = "llmwatch.gpu.energy.to"
+GPU_TIME: Final = "llmwatch.gpu.time"
+GPU_COST: Final = "llmwatch.gpu.cost.usd"
 
 # --- metrics -----------------------------------------------------------------------------------
 
@@ -101,6 +111,43 @@ GPU_METRICS: Final[dict[str, Metric]] = {
 }
 """What is said of each GPU; read when metrics are collected."""
 
+ENERGY_BUCKETS: Final = tuple(
+    round(base * 10.0**exponent, 9) for exponent in range(-3, 6) for base in (1.0, 3.0)
+)
+"""Joules, a thousandth to 300 000."""
+
+OPERATION_METRICS: Final[dict[str, Metric]] = {
+    "energy": Metric(
+        "llmwatch.gpu.operation.energy",
+        "J",
+        "histogram",
+        "Energy that GPUs used for one operation in this process.",
+        ENERGY_BUCKETS,
+    ),
+    "energy_per_token": Metric(
+        "llmwatch.gpu.operation.energy_per_token",
+        "J/{token}",
+        "histogram",
+        "Energy that GPUs used for one operation over its output tokens.",
+        ENERGY_BUCKETS,
+    ),
+    "cost": Metric(
+        "llmwatch.gpu.operation.cost",
+        "{USD}",
+        "histogram",
+        "GPU time of one operation at the setting `gpu_price`.",
+        COST_BUCKETS,
+    ),
+}
+"""What each operation is charged; with the setting `gpu_poll_interval`."""
+
+ATTRIBUTED_ENERGY: Final = Metric(
+    "llmwatch.gpu.energy.attributed",
+    "J",
+    "observable_counter",
+    "Energy of the GPUs by whom it was for; with the setting `gpu_poll_interval`.",
+)
+
 # --- meanings: the reference in the docs is made of them ------------------------------------------
 
 ATTRIBUTES: Final[dict[str, str]] = {
@@ -119,5 +166,16 @@ ATTRIBUTES: Final[dict[str, str]] = {
     GPU_REASON: "Why clocks are held down: `sw_power_cap`, `hw_slowdown`, `sw_thermal_slowdown`, "
     "`hw_thermal_slowdown`, `hw_power_brake_slowdown`, `sync_boost`, `applications_clocks`, "
     "`display_clocks`, `board_limit`, `reliability`.",
+    GPU_UTILIZATION_MEAN: "Mean utilisation of the GPUs while the operation ran.",
+    GPU_UTILIZATION_MAX: "Highest utilisation of any GPU while it ran.",
+    GPU_MEMORY_MEAN: "Mean of the GPU memory in use while it ran, of all GPUs together, in bytes.",
+    GPU_MEMORY_MAX: "The most GPU memory in use while it ran, of all GPUs together, in bytes.",
+    GPU_ENERGY: "Joules that GPUs used for the operation.",
+    GPU_ENERGY_SOURCE: "Where the joules come from: `counter`, or `power`, integrated.",
+    GPU_ENERGY_PER_TOKEN: "Joules for each output token.",
+    GPU_ENERGY_TO: "On `llmwatch.gpu.energy.attributed`: `requests`, `idle` or `unattributed` "
+    "(other processes', or whose is not known).",
+    GPU_TIME: "Seconds of GPU that the operation took: its share of the time, times GPUs.",
+    GPU_COST: "US dollars: the GPU time at the setting `gpu_price`.",
 }
 """What each attribute means."""

@@ -24,6 +24,8 @@ from llmwatch.export.dropped import dropped_counts
 from llmwatch.export.pipeline import Pipeline
 from llmwatch.export.providers import Providers
 from llmwatch.signals import active
+from llmwatch.signals.drift import Alarms
+from llmwatch.signals.drift_feed import Feed
 from llmwatch.signals.events import Events
 from llmwatch.signals.metrics import Metrics
 from llmwatch.signals.operation import Signals
@@ -59,6 +61,7 @@ class Session:
             from llmwatch.export.console import Console
 
             self.signals.listeners += (Console(),)
+        self._feed: Feed | None = None
         self._undo: list[Callable[[], object]] = []
 
     def install(self) -> None:
@@ -69,6 +72,10 @@ class Session:
         self.pipeline.install()
         gc.callbacks.append(self.signals.on_collection)
         active.signals = self.signals
+        self._undo.append(Alarms(self.signals).undo)
+        if self.config.drift:
+            self._feed = Feed(self.config.drift, self.config.drift_sample)
+            self._undo.append(self._feed.undo)
         for name in self._sources():
             source = importlib.import_module(SOURCES[name])
             self._undo.append(source.install(self.signals).undo)
@@ -92,6 +99,10 @@ class Session:
         return self.pipeline.undo(max(deadline - monotonic(), 0.0)) and done
 
     def _fold(self) -> None:
+        if self.signals.holder is not None:
+            self.signals.holder.release()
+        if self._feed is not None:
+            self._feed.flush()
         self.metrics.flush()
 
     def _sources(self) -> tuple[str, ...]:
@@ -115,6 +126,8 @@ class Session:
         global _lock
         _lock = RLock()
         self.metrics.reset()
+        if self._feed is not None:
+            self._feed.reset()
         self.signals.live.clear()
 
 

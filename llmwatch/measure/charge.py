@@ -10,7 +10,7 @@ runs any more: only then are the tokens known. Pure arithmetic; one thread at a 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -108,7 +108,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.totals = Totals()
-        self._running: dict[Hashable, _Running] = {}
+        self._running: dict[int, _Running] = {}
         self._intervals: deque[_Interval] = deque()
         self._shared_until: float | None = None
         self._last: tuple[float, dict[str, Gpu]] | None = None
@@ -117,16 +117,16 @@ class Ledger:
         self._known: set[str] = set()
         """Every device that was ever seen: without one of them, what was used is not known."""
 
-    def start(self, key: Hashable, at: float) -> None:
+    def start(self, key: int, at: float) -> None:
         """An operation has started."""
         self._running[key] = _Running(at)
 
-    def finish(self, key: Hashable, at: float, tokens: int | None) -> None:
+    def finish(self, key: int, at: float, tokens: int | None) -> None:
         """It has ended, with this many output tokens; None: it does not say."""
         if (running := self._running.get(key)) is not None:
             running.end, running.tokens = max(at, running.start), tokens
 
-    def drop(self, key: Hashable) -> None:
+    def drop(self, key: int) -> None:
         """It was none of those that are charged, after all."""
         self._running.pop(key, None)
 
@@ -146,7 +146,7 @@ class Ledger:
         if len(self._intervals) > MOST_INTERVALS:
             self._give_up(at)
 
-    def settle(self) -> dict[Hashable, Charge | None]:
+    def settle(self) -> dict[int, Charge | None]:
         """Share what can be shared, and say what each operation is charged that this completes."""
         if self._last is None or self._shared_until is None:
             return {}

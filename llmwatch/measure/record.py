@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from llmwatch.measure.charge import Charge
 from llmwatch.measure.timeline import StreamTiming
 
 
@@ -55,6 +56,22 @@ class OperationRecord(NamedTuple):
     client_wait: float | None = None
     trace_id: int = 0
     span_id: int = 0
+    gpu: Charge | None = None
+    gpu_cost: float | None = None
+    """US dollars."""
+
+    @property
+    def gpu_energy(self) -> float | None:
+        """Joules that GPUs used for this operation; None where unknown."""
+        return None if self.gpu is None else self.gpu.energy
+
+    @property
+    def gpu_energy_per_token(self) -> float | None:
+        """Joules for each output token; None where either is unknown."""
+        energy = self.gpu_energy
+        if energy is None or self.usage is None or not self.usage.output_tokens:
+            return None
+        return energy / self.usage.output_tokens
 
     @property
     def time_per_output_token(self) -> float | None:

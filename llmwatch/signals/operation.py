@@ -63,6 +63,16 @@ class Listener(Protocol):
         """An operation has finished, with this result."""
 
 
+class Holder(Protocol):
+    """Somebody who learns of an operation after its end what belongs on its span and metrics."""
+
+    def hold(self, operation: Operation, record: OperationRecord) -> bool:
+        """Take an operation that has ended; True promises to `Signals.complete` it soon."""
+
+    def release(self) -> None:
+        """Complete everything that is held, now, with what is known."""
+
+
 class Operation:
     """One watched call in progress; a source writes on it what it learns.
 
@@ -87,6 +97,10 @@ class Operation:
     """Set for streamed operations only."""
     content: Content | None = None
     """Set only where content is captured."""
+    local: bool = False
+    """True where the model runs in this process."""
+    ticket: int = 0
+    """Under which a holder knows it; 0: under none."""
     absorbs: bool = False
     """True: operations inside this one are part of it and get none of their own."""
     ending: Ending | None = None
@@ -193,6 +207,7 @@ class Signals:
         self.metrics = metrics
         self.events = events
         self.listeners: tuple[Listener, ...] = ()
+        self.holder: Holder | None = None
         self.live: dict[int, Series] = {}
         """Operations in flight, by id; removing one is what decides who finishes it."""
         self.collecting = False
@@ -289,6 +304,8 @@ class Signals:
             context = trace.set_span_in_context(span, parent)
             operation = Operation(self, name, provider, model, span, context)
             operation.known = known
+            if kind is SpanKind.INTERNAL:
+                operation.local = True
             if started is not None:
                 operation.started = started
             if extra:
@@ -316,12 +333,22 @@ class Signals:
         if error is not None and error_type is None:
             error_type = type(error).__qualname__
         record = self._record(operation, duration, ended_at, timing, error_type)
+        # An error is not held: its traceback would keep the user's objects alive.
+        holder = self.holder if error is None else None
+        if holder is None or not holder.hold(operation, record):
+            self.complete(operation, record, error)
+
+    def complete(
+        self, operation: Operation, record: OperationRecord, error: BaseException | None = None
+    ) -> None:
+        """Tell of an operation that has ended, everywhere; from any thread."""
+        error_type = record.series.error_type
         span = operation.span
         if span.is_recording() or self.events.details:
             span.set_attributes(span_attributes(operation, record, self.config, self._versions))
             if error_type is not None:
                 span.set_status(Status(StatusCode.ERROR, _describe(error, error_type)))
-        span.end(ended_at)
+        span.end(record.ended_at)
         self.metrics.put(record)
         self.events.emit(operation, record, error)
         for listener in self.listeners:

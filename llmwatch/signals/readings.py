@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
-from llmwatch import semconv
+from llmwatch import semconv, semconv_hardware
 from llmwatch.measure.record import OperationRecord, Series, Usage
 
 Value = float | tuple[float, ...]
@@ -65,6 +65,7 @@ def readings(setting: str) -> list[Reading]:
     if "genai-0.1" in wanted:
         found.extend(_of_genai(semconv.CONVENTION_METRICS["genai-0.1"]))
     found.extend(_own(semconv.OWN_METRICS))
+    found.extend(_gpu(semconv_hardware.OPERATION_METRICS))
     return found
 
 
@@ -161,6 +162,13 @@ def _own(metrics: dict[str, semconv.Metric]) -> Iterator[Reading]:
     for name in ("time_per_output_token", "output_token_rate", "cost"):
         yield Reading(metrics[name], "priced", attrgetter(name), of_tokens=True)
     yield Reading(metrics["client_wait"], "record", attrgetter("client_wait"))
+
+
+def _gpu(metrics: dict[str, semconv.Metric]) -> Iterator[Reading]:
+    yield Reading(metrics["energy"], "record", attrgetter("gpu_energy"))
+    yield Reading(metrics["cost"], "record", attrgetter("gpu_cost"))
+    per_token = attrgetter("gpu_energy_per_token")
+    yield Reading(metrics["energy_per_token"], "priced", per_token, of_tokens=True)
 
 
 def _gaps(timing: Any) -> Value | None:

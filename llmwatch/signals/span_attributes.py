@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from llmwatch import semconv
+from llmwatch import semconv_hardware as hardware
 from llmwatch._guard import Guard
+from llmwatch.measure.charge import Charge
 from llmwatch.measure.record import OperationRecord, Usage
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ def span_attributes(
         _add_usage(found, usage, versions)
     if record.timing is not None:
         _add_timing(found, operation, record, config)
+    if record.gpu is not None:
+        _add_gpu(found, record, record.gpu)
     if operation.content is not None and config.capture_content.on_spans:
         with _CONTENT:
             found.update(operation.content.for_span())
@@ -95,3 +99,18 @@ def _add_timing(
         found[semconv.STREAM_STALLS] = timing.stalls(config.stall_after)
     if config.timeline and operation.timeline is not None:
         found[semconv.STREAM_TIMELINE] = operation.timeline.offsets()
+
+
+def _add_gpu(found: dict[str, Any], record: OperationRecord, gpu: Charge) -> None:
+    _add(
+        found,
+        (hardware.GPU_UTILIZATION_MEAN, gpu.utilization_mean),
+        (hardware.GPU_UTILIZATION_MAX, gpu.utilization_max),
+        (hardware.GPU_MEMORY_MEAN, gpu.memory_mean),
+        (hardware.GPU_MEMORY_MAX, gpu.memory_max),
+        (hardware.GPU_ENERGY, gpu.energy),
+        (hardware.GPU_ENERGY_SOURCE, gpu.energy_source),
+        (hardware.GPU_ENERGY_PER_TOKEN, record.gpu_energy_per_token),
+        (hardware.GPU_TIME, gpu.gpu_time),
+        (hardware.GPU_COST, record.gpu_cost),
+    )

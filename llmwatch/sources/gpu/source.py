@@ -17,6 +17,7 @@ from llmwatch.signals.observed import Observation
 
 if TYPE_CHECKING:
     from llmwatch.signals.operation import Signals
+    from llmwatch.sources.gpu.attribution import Attribution
     from llmwatch.sources.gpu.probe import Probe
 
 _log = logging.getLogger("llmwatch")
@@ -37,9 +38,8 @@ class Source:
         self._last: dict[str, list[Observation]] = {}
         self._last_at = -FRESH
         self._told = False
-        for key, metric in GPU_METRICS.items():
-            signals.observe(metric, partial(self._observe, key))
-        signals.at_close(self._close)
+        self._attribution: Attribution | None = None
+        self._signals = signals
 
     @property
     def probe(self) -> Probe:
@@ -62,13 +62,28 @@ class Source:
         try:
             self.probe.read()
         except NoGpuError as missing:
+            self._close()
             raise ConfigError(
                 f"sources='gpu' cannot be used: {missing}. Leave 'gpu' out, or see that the driver "
                 "and its libnvidia-ml.so.1 can be found here (in a container: give it the GPUs)."
             ) from None
 
+    def start(self) -> None:
+        """Observe the GPUs, and poll them where that is wanted."""
+        signals, config = self._signals, self._signals.config
+        signals.at_close(self._close)
+        for key, metric in GPU_METRICS.items():
+            signals.observe(metric, partial(self._observe, key))
+        if config.gpu_poll_interval is not None:
+            from llmwatch.sources.gpu.attribution import Attribution
+
+            interval, price = config.gpu_poll_interval, config.gpu_price
+            self._attribution = Attribution(signals, self.probe, interval, price)
+
     def undo(self) -> None:
-        """Nothing to stop: what is observed ends with the last collection."""
+        """End the poller, if there is one; what is observed ends with the last collection."""
+        if self._attribution is not None:
+            self._attribution.undo()
 
     def _close(self) -> None:
         if self._probe is not None:
@@ -97,9 +112,17 @@ def install(signals: Signals) -> Source:
     """Watch the GPUs that this process may use.
 
     Raises:
-        ConfigError: If they were asked for by name and there are none.
+        ConfigError: If they were asked for by name and there are none, or if there is a price
+            and nothing to be paid.
     """
+    config = signals.config
+    if config.gpu_price is not None and config.gpu_poll_interval is None:
+        raise ConfigError(
+            f"gpu_price={config.gpu_price!r} cannot be used: give gpu_poll_interval too, for "
+            "example 1.0, so that the GPUs are watched while operations run."
+        )
     source = Source(signals)
     if "gpu" in (signals.config.sources or ()):
         source.require()
+    source.start()
     return source
