@@ -11,13 +11,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
+from typing import Any, Literal, TypedDict, cast
 from urllib.parse import urlsplit
 
 from llmwatch.errors import ConfigError
-
-if TYPE_CHECKING:
-    from llmwatch.drift.monitor import DriftMonitor
 
 Protocol = Literal["http/protobuf", "grpc"]
 Semconv = Literal["1.41", "genai-0.1", "dup"]
@@ -181,7 +178,7 @@ class Settings(TypedDict, total=False):
     cost: bool | None
     gpu_poll_interval: float | None
     gpu_price: float | None
-    drift: DriftMonitor | str | bool | None
+    drift: Any
     drift_sample: float | None
     flush_timeout: float | None
     handle_sigterm: bool | None

@@ -112,6 +112,20 @@ OUTPUT_BYTES: Final = "llmwatch.response.output_bytes"
 CONTENT_TRUNCATED: Final = "llmwatch.content.truncated"
 CAUSE: Final = "llmwatch.cause"
 SIGNAL: Final = "llmwatch.signal"
+DRIFT_MONITOR: Final = "llmwatch.drift.monitor"
+DRIFT_KEY: Final = "llmwatch.drift.key"
+DRIFT_REFERENCE: Final = "llmwatch.drift.reference"
+DRIFT_REASON: Final = "llmwatch.drift.reason"
+DRIFT_EDGE: Final = "llmwatch.drift.edge"
+DRIFT_STATISTIC: Final = "llmwatch.drift.statistic"
+DRIFT_P_VALUE: Final = "llmwatch.drift.p_value"
+DRIFT_EFFECT: Final = "llmwatch.drift.effect"
+DRIFT_FOREIGN: Final = "llmwatch.drift.foreign"
+DRIFT_CENTROID: Final = "llmwatch.drift.centroid"
+DRIFT_MAHALANOBIS: Final = "llmwatch.drift.mahalanobis"
+DRIFT_DEPENDENCE: Final = "llmwatch.drift.dependence"
+DRIFT_WINDOW: Final = "llmwatch.drift.window"
+DRIFT_TRACES: Final = "llmwatch.drift.foreign_trace_ids"
 
 METRIC_ATTRIBUTES: Final = {"route": ROUTE, "tenant": TENANT}
 """Keys of `llmwatch.attributes` that may go on metrics, and their attribute names."""
@@ -123,6 +137,8 @@ CONTEXT_ATTRIBUTES: Final = {**METRIC_ATTRIBUTES, "session": SESSION_ID, "user":
 
 EVENT_DETAILS: Final = "gen_ai.client.inference.operation.details"
 EVENT_EXCEPTION: Final = "gen_ai.client.operation.exception"
+EVENT_DRIFT_RAISED: Final = "llmwatch.drift.raised"
+EVENT_DRIFT_CLEARED: Final = "llmwatch.drift.cleared"
 
 # --- buckets -----------------------------------------------------------------------------------
 
@@ -301,6 +317,59 @@ OWN_METRICS: Final[dict[str, Metric]] = {
     ),
 }
 
+_GAUGE: Final[Kind] = "observable_gauge"
+_SUM: Final[Kind] = "observable_counter"
+
+DRIFT_METRICS: Final[dict[str, Metric]] = {
+    "embeddings": Metric(
+        "llmwatch.drift.embeddings", "{embedding}", _SUM, "Embeddings that a drift monitor took."
+    ),
+    "invalid": Metric(
+        "llmwatch.drift.invalid",
+        "{embedding}",
+        _SUM,
+        "Embeddings that it could not use, by reason.",
+    ),
+    "residual_above": Metric(
+        "llmwatch.drift.residual.above",
+        "{embedding}",
+        _SUM,
+        "Embeddings farther outside the reference's main directions than an edge; of all keys.",
+    ),
+    "reference_above": Metric(
+        "llmwatch.drift.reference.above",
+        "1",
+        _GAUGE,
+        "Share of the reference that is farther outside than an edge.",
+    ),
+    "p_value": Metric("llmwatch.drift.p_value", "1", _GAUGE, "p-value of the latest window."),
+    "alarm": Metric("llmwatch.drift.alarm", "1", _GAUGE, "1 while an alarm is raised, else 0."),
+    "effect": Metric(
+        "llmwatch.drift.effect", "1", _GAUGE, "Size of the difference that the latest window shows."
+    ),
+    "centroid": Metric(
+        "llmwatch.drift.centroid",
+        "1",
+        _GAUGE,
+        "Distance of the latest window's mean, as a share of the reference's radius.",
+    ),
+    "mahalanobis": Metric(
+        "llmwatch.drift.mahalanobis", "1", _GAUGE, "Mahalanobis distance of that mean."
+    ),
+    "dependence": Metric(
+        "llmwatch.drift.dependence",
+        "1",
+        _GAUGE,
+        "How many items of the latest window tell as much as one independent item.",
+    ),
+    "reference_age": Metric(
+        "llmwatch.drift.reference.age", "s", _GAUGE, "Time since the reference was fitted."
+    ),
+    "reference_size": Metric(
+        "llmwatch.drift.reference.size", "{embedding}", _GAUGE, "Embeddings it was fitted on."
+    ),
+}
+
 
 def versions(setting: str) -> tuple[Version, ...]:
     """The convention releases that a ``semconv`` setting asks for."""
@@ -402,11 +471,32 @@ ATTRIBUTES: Final[dict[str, str]] = {
     CONTENT_TRUNCATED: "True where captured content was cut to the setting `content_limit`.",
     CAUSE: "On `llmwatch.internal.errors`: the place inside llmwatch that failed.",
     SIGNAL: "On `llmwatch.telemetry.dropped`: `traces`, `metrics` or `logs`.",
+    DRIFT_MONITOR: "Name of a drift monitor.",
+    DRIFT_KEY: "Route, tenant or language that a monitor watches by itself; absent where there is "
+    "none.",
+    DRIFT_REFERENCE: "Hash of the reference that is compared with; equal on all replicas that "
+    "loaded one file.",
+    DRIFT_REASON: "Why embeddings could not be used: `nan`, `inf`, `zero`, `dimension`, "
+    "`unreadable`, `overflow`.",
+    DRIFT_EDGE: "An edge of the reference's histogram of residuals: a squared distance.",
+    DRIFT_STATISTIC: "Which p-value: `all` for the verdict's, or `centroid`, `mahalanobis`, "
+    "`residual_tail` for one statistic alone.",
+    DRIFT_P_VALUE: "How often a window from where the reference came from would differ as much.",
+    DRIFT_EFFECT: "Size of the difference, 0 to 1: the larger of the share of foreign items and "
+    "the shift of the mean, without what is chance.",
+    DRIFT_FOREIGN: "Share of the window's items in excess in the residual's tail.",
+    DRIFT_CENTROID: "Distance of the window's mean, as a share of the reference's radius.",
+    DRIFT_MAHALANOBIS: "Mahalanobis distance of that mean.",
+    DRIFT_DEPENDENCE: "How many items of the window tell as much as one independent item.",
+    DRIFT_WINDOW: "Embeddings in the window.",
+    DRIFT_TRACES: "Trace ids of the most foreign items in the window, the most foreign first.",
 }
 """What each attribute means."""
 
 EVENTS: Final[dict[str, str]] = {
     EVENT_DETAILS: "One operation with its attributes and, if asked for, its content.",
     EVENT_EXCEPTION: "An operation failed with an exception.",
+    EVENT_DRIFT_RAISED: "Embeddings no longer come from where the reference came from.",
+    EVENT_DRIFT_CLEARED: "They do so again.",
 }
 """What each event means."""

@@ -50,6 +50,11 @@ def own_metrics() -> str:
     return metrics_of(OWN_METRICS.values())
 
 
+def drift_metrics() -> str:
+    """Metrics of drift monitors."""
+    return metrics_of(semconv.DRIFT_METRICS.values())
+
+
 def gpu_metrics() -> str:
     """Metrics of GPUs."""
     return metrics_of(semconv_hardware.GPU_METRICS.values())
@@ -114,6 +119,7 @@ TABLES: dict[str, Callable[[], str]] = {
         conventions_1_41,
         genai_0_1,
         own_metrics,
+        drift_metrics,
         gpu_metrics,
         hardware_attributes,
         buckets,

@@ -100,6 +100,7 @@ class DriftMonitor:
         self._origin = Origin()
         self._problem = ""
         self._fitting: Thread | None = None
+        self._refit: Callable[[], Floats] | None = None
         self._dimension = 0
         self._renew_at = float("inf")
         self._begin()
@@ -126,6 +127,8 @@ class DriftMonitor:
         self._windows: OrderedDict[str, Window] = OrderedDict()
         self.invalid: Counter[str] = Counter()
         self._seen: Counter[str] = Counter()
+        self._past: dict[str, NDArray[np.int64]] = {}
+        """Residual counts of keys that had to make room, under `OTHER`."""
         self._unwatched = 0
 
     # --- adding --------------------------------------------------------------------------------
@@ -263,6 +266,7 @@ class DriftMonitor:
         """Give the unfinished pane of the key that was longest unused to `OTHER`."""
         oldest = next(key for key in self._windows if key not in ("", OTHER))
         gone = self._windows.pop(oldest)
+        self._past[OTHER] = self._past.get(OTHER, 0) + gone.done
         self._seen[OTHER] += self._seen.pop(oldest, 0)
         other = self._windows.get(OTHER)
         if other is None:
@@ -313,7 +317,7 @@ class DriftMonitor:
                     _log.warning("drift monitor %r has no reference: %s", self.name, error)
                 else:
                     self._watch(found)
-            self._fitting = None
+            self._refit = self._fitting = None
 
         self._refit = rows
         self._fitting = Thread(target=fit, name="llmwatch-drift", daemon=True)
@@ -338,6 +342,7 @@ class DriftMonitor:
             self._dimension = reference.dimension
             self._reference = reference
             self._windows.clear()
+            self._past.clear()
             self._sample = Sample(self._origin.learn, self._seed) if every else None
             self._renew_at = monotonic() + every if every else float("inf")
 
@@ -426,6 +431,7 @@ class DriftMonitor:
                 reference.size if reference else 0,
                 time() - reference.made if reference else None,
                 tuple(self._key_status(*each) for each in self._windows.items()),
+                dict(self._seen),
                 dict(self.invalid),
                 self._unwatched,
                 self._problem,
@@ -440,7 +446,7 @@ class DriftMonitor:
             window.detector.alarm,
             window.early,
             window.verdict,
-            tuple(trace for _, trace in window.state().foreign),
+            window.foreign_traces(),
         )
 
     def _phase(self) -> Phase:
@@ -450,16 +456,38 @@ class DriftMonitor:
             return "failed"
         return "learning" if self._fitting is None else "calibrating"
 
-    def residual_counts(self) -> dict[str, Any]:
-        """Per key, how many residuals have been in each bin of the reference since it began."""
+    def residuals_above(self, every: int = 1) -> dict[float, float]:
+        """How many items, of all keys, were beyond each edge of the reference's histogram.
+
+        Args:
+            every: Leave out all but each so manieth edge, counted from the top.
+        """
         with self._fold:
-            return {key: window.totals() for key, window in self._windows.items()}
+            reference = self._reference
+            if reference is None:
+                return {}
+            parts = [*self._past.values(), *(each.totals() for each in self._windows.values())]
+            counts = np.sum([np.zeros(len(reference.counts), np.int64), *parts], axis=0)
+            return _above(reference, counts, every)
+
+    def reference_above(self, every: int = 1) -> dict[float, float]:
+        """The share of the reference that is beyond each of those edges."""
+        reference = self._reference
+        if reference is None:
+            return {}
+        return _above(reference, reference.counts / reference.counts.sum(), every)
 
     def forked(self) -> None:
         """Begin anew in a forked child."""
         self._begin()
-        if self._fitting is not None:  # that thread is the parent's
+        if self._fitting is not None and self._refit is not None:  # that thread is the parent's
             self._fit(self._refit)
+
+
+def _above(reference: Reference, counts: NDArray[Any], every: int) -> dict[float, float]:
+    above = counts[::-1].cumsum()[::-1][1:]
+    pairs = list(zip(reference.edges.tolist(), above.tolist(), strict=True))
+    return dict(pairs[::-1][::every])
 
 
 def _reasons(rows: Floats) -> Iterable[tuple[str, int]]:

@@ -62,6 +62,8 @@ class Status:
     reference_age: float | None
     """Seconds."""
     keys: tuple[KeyStatus, ...]
+    seen: Mapping[str, int]
+    """Embeddings so far by key, those that a reference was learned from included."""
     invalid: Mapping[str, int]
     """Embeddings that were dropped, by reason: nan, inf, zero, dimension, unreadable."""
     unwatched: int

@@ -37,7 +37,8 @@ class Window:
         self.thinned = 0
         self.verdict: Verdict | None = None
         self.previous: State | None = None
-        self._past = np.zeros(len(reference.counts), np.int64)
+        self.done = np.zeros(len(reference.counts), np.int64)
+        """Residuals in each bin, of all panes that were full."""
         self.current = State.empty(reference)
         self._fired = False
         self._sessions: tuple[set[str], set[str]] = (set(), set())
@@ -47,9 +48,14 @@ class Window:
         empty = State.empty(self.reference)
         return (self.previous or empty).merge(self.current)
 
+    def foreign_traces(self) -> tuple[str, ...]:
+        """Trace ids of the most foreign items in both panes, the most foreign first."""
+        found = [*(self.previous.foreign if self.previous else ()), *self.current.foreign]
+        return tuple(trace for _, trace in sorted(found, reverse=True)[: State.MOST_FOREIGN])
+
     def totals(self) -> NDArray[np.int64]:
         """Residuals in each bin since the beginning."""
-        return self._past + self.current.counts
+        return self.done + self.current.counts
 
     def absorb(self, other: Window) -> None:
         """Take over what another window has not yet judged."""
@@ -96,7 +102,7 @@ class Window:
         if self.previous is not None:
             self.verdict = judge(self.reference, self.state())
             change = self.detector.take(self.verdict)
-        self._past += self.current.counts
+        self.done += self.current.counts
         self.previous, self.current = self.current, State.empty(self.reference)
         self._sessions = (self._sessions[1], set())
         self.early, self._fired = self._fired, False

@@ -8,6 +8,7 @@ content may be: a server quotes the request in it, and sometimes the key.
 from __future__ import annotations
 
 import re
+from time import time_ns
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry._logs import Logger, LoggerProvider, LogRecord, NoOpLogger, SeverityNumber
@@ -107,6 +108,20 @@ class Events:
                     operation,
                     record,
                     self._exception(operation, record, error),
+                )
+
+    def tell(self, name: str, severity: SeverityNumber, attributes: dict[str, Any]) -> None:
+        """Emit an event that belongs to no operation."""
+        with _EMIT:
+            if self._wanted(name):
+                self._logger.emit(
+                    LogRecord(
+                        timestamp=time_ns(),
+                        severity_number=severity,
+                        severity_text=severity.name,
+                        event_name=name,
+                        attributes=attributes,
+                    )
                 )
 
     def _wanted(self, name: str) -> bool:

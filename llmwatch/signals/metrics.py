@@ -20,6 +20,7 @@ from llmwatch import _guard, semconv
 from llmwatch._guard import Guard
 from llmwatch._version import __version__
 from llmwatch.measure.record import OperationRecord, Series
+from llmwatch.signals import drift
 from llmwatch.signals.cells import Table, Turn
 from llmwatch.signals.observed import Observed, Source
 from llmwatch.signals.readings import attributes, metrics_of, readings
@@ -188,6 +189,8 @@ class Metrics:
             ("errors", self._errors),
         ):
             self._observed.watch(semconv.OWN_METRICS[name], source)
+        for name, source in drift.sources():
+            self._observed.watch(semconv.DRIFT_METRICS[name], source)
 
     def _active(self) -> list[Observation]:
         counted = Counter(list(self._live.values()))

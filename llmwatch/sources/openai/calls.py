@@ -19,6 +19,7 @@ from opentelemetry.context import Context
 from llmwatch import semconv
 from llmwatch._guard import Guard
 from llmwatch.patching import Patch
+from llmwatch.signals import drift_feed
 from llmwatch.signals.operation import Operation, Signals
 from llmwatch.sources.openai import usage_request
 from llmwatch.sources.openai.capture import capture_answer, capture_request, capture_stream
@@ -26,7 +27,7 @@ from llmwatch.sources.openai.neighbours import Neighbours
 from llmwatch.sources.openai.provider import server_of
 from llmwatch.sources.openai.raw import watch_raw
 from llmwatch.sources.openai.request import read_request
-from llmwatch.sources.openai.response import READERS, read_headers
+from llmwatch.sources.openai.response import READERS, read_headers, read_vectors
 from llmwatch.sources.openai.routes import Route, find
 from llmwatch.sources.openai.stream import watch_stream
 
@@ -322,6 +323,8 @@ class Call:
     def read(self, answer: Any) -> None:
         """Write on the operation what a whole answer tells."""
         READERS[self.route.shape](self.operation, answer)
+        if drift_feed.feed is not None and self.route.shape == "embeddings":
+            drift_feed.feed.put(self.operation, read_vectors(answer))
         if self.route.output == "speech":
             body = getattr(getattr(answer, "response", None), "content", None)
             if isinstance(body, bytes):

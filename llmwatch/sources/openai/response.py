@@ -124,6 +124,14 @@ def read_embeddings(operation: Operation, answer: Any) -> None:
         operation.attributes[semconv.EMBEDDINGS_DIMENSION_COUNT] = len(vector)
 
 
+def read_vectors(answer: Any) -> list[Any]:
+    """The vectors of an embeddings answer, as lists of numbers or base64, not copied."""
+    data = get(answer, "data")
+    if not isinstance(data, list):
+        return []
+    return [vector for item in data if (vector := get(item, "embedding")) is not None]
+
+
 def read_run(operation: Operation, answer: Any) -> None:
     """An assistant's run: its usage is known only once it has completed."""
     _read_common(operation, answer)
