@@ -160,9 +160,13 @@ class HttpReceiver(Receiver):
 
 
 class GrpcReceiver(Receiver):
-    """OTLP over grpc."""
+    """OTLP over grpc.
 
-    def __init__(self) -> None:
+    Args:
+        certificate: Certificate and key files: take TLS only.
+    """
+
+    def __init__(self, certificate: tuple[Path, Path] | None = None) -> None:
         import grpc
 
         super().__init__()
@@ -176,8 +180,14 @@ class GrpcReceiver(Receiver):
             )
             generic = grpc.method_handlers_generic_handler(service, {"Export": handler})
             self._server.add_generic_rpc_handlers((generic,))
-        port = self._server.add_insecure_port("127.0.0.1:0")
-        self.endpoint = f"http://localhost:{port}"
+        if certificate is None:
+            port = self._server.add_insecure_port("127.0.0.1:0")
+            self.endpoint = f"http://localhost:{port}"
+        else:
+            public, key = (file.read_bytes() for file in certificate)
+            credentials = grpc.ssl_server_credentials([(key, public)])
+            port = self._server.add_secure_port("127.0.0.1:0", credentials)
+            self.endpoint = f"https://localhost:{port}"
 
     def __enter__(self) -> GrpcReceiver:
         self._server.start()

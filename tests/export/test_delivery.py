@@ -80,24 +80,29 @@ def test_each_signal_may_have_its_own_protocol_and_endpoint(
         running.undo()
 
 
+KINDS = [(HttpReceiver, "http/protobuf"), (GrpcReceiver, "grpc")]
+
+
+@pytest.mark.parametrize(("kind", "protocol"), KINDS)
 def test_tls_with_a_certificate_of_ones_own(
-    pipeline: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    kind: Any, protocol: str, pipeline: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     certificate = self_signed(tmp_path)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", str(certificate[0]))
-    with HttpReceiver(certificate=certificate) as receiver:
-        running = pipeline(endpoint=receiver.endpoint)
+    with kind(certificate=certificate) as receiver:
+        running = pipeline(endpoint=receiver.endpoint, protocol=protocol)
         emit(running.providers)
         assert running.flush(5)
         assert receiver.names() == ["hello"]
         running.undo()
 
 
+@pytest.mark.parametrize(("kind", "protocol"), KINDS)
 def test_nothing_is_sent_to_a_certificate_that_nobody_vouches_for(
-    pipeline: Any, tmp_path: Path
+    kind: Any, protocol: str, pipeline: Any, tmp_path: Path
 ) -> None:
-    with HttpReceiver(certificate=self_signed(tmp_path)) as receiver:
-        running = pipeline(endpoint=receiver.endpoint, flush_timeout=0.3)
+    with kind(certificate=self_signed(tmp_path)) as receiver:
+        running = pipeline(endpoint=receiver.endpoint, protocol=protocol, flush_timeout=0.3)
         emit(running.providers)
         assert not running.flush(1)
         assert receiver.received == []
