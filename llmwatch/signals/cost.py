@@ -6,11 +6,13 @@ in the usage it reports.
 
 Loading the list takes 60 ms, so that it is done beside the first call, while that waits for its
 server; a first call that is faster than that waits for the rest at its end, once in a process.
+(With openai 2 it has to be done before that call goes on.)
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from importlib.util import find_spec
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Final
@@ -68,19 +70,24 @@ class _State:
 
     def begin(self) -> None:
         with self._lock:
-            if self.begun:
-                return
-            self.begun = True
+            if not self.begun:
+                self._begin()
+                self.begun = True
+
+    def _begin(self) -> None:
         with _LOAD:
-            if find_spec("genai_prices") is None:
-                self._settle(None)
+            if find_spec("genai_prices") is not None:
+                # A child forked while we import would find the import lock held for ever.
+                if hasattr(os, "register_at_fork"):
+                    os.register_at_fork(before=self.wait)
+                if "openai" in sys.modules and "httpx2" not in sys.modules:
+                    # The list imports httpx2. At each request openai 2 uses what it finds of that
+                    # in `sys.modules`, half imported or not; so none may go on meanwhile.
+                    self._load()
+                else:
+                    Thread(target=self._load, name="llmwatch-prices", daemon=True).start()
                 return
-            # A child forked while we import would find the import lock held for ever.
-            if hasattr(os, "register_at_fork"):
-                os.register_at_fork(before=self.wait)
-            Thread(target=self._load, name="llmwatch-prices", daemon=True).start()
-            return
-        self._settle(None)  # no thread to be had, for example at the interpreter's end
+        self._settle(None)  # not installed, or no thread to be had: at the interpreter's end
 
     def _load(self) -> None:
         prices = None

@@ -230,5 +230,16 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), cost.price(series, usa
     assert run(PRELUDE + code) == "0 0.0035"
 
 
+def test_no_request_of_openai_2_meets_a_half_imported_httpx2() -> None:
+    """That client uses what it finds in `sys.modules`, so the list is there before it goes on."""
+    code = """
+import sys, types
+sys.modules["openai"] = types.ModuleType("openai")
+cost.prepare()
+print("httpx2" in sys.modules, cost._state.prices is not None)
+"""
+    assert run(PRELUDE + code) == "True True"
+
+
 def test_importing_loads_no_price_list() -> None:
     assert run(PRELUDE + "import sys; print('genai_prices' in sys.modules)") == "False"
