@@ -156,9 +156,7 @@ FINE_BUCKETS: Final = tuple(
 """Seconds, 0.1 ms to 63 s, five a decade: local decoding above 100 tokens/s stays readable."""
 
 RATE_BUCKETS: Final = tuple(
-    round(base * 10.0**exponent, 9)
-    for exponent in range(4)
-    for base in (1.0, 1.6, 2.5, 4.0, 6.3)
+    round(base * 10.0**exponent, 9) for exponent in range(4) for base in (1.0, 1.6, 2.5, 4.0, 6.3)
 )
 """Tokens per second, 1 to 6300."""
 

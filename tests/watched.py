@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from llmwatch.signals.events import Events
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -16,6 +15,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from llmwatch.config import Config
 from llmwatch.signals import active
+from llmwatch.signals.events import Events
 from llmwatch.signals.metrics import Metrics
 from llmwatch.signals.operation import Operation, Signals
 
