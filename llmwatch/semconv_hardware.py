@@ -23,6 +23,10 @@ HW_LIMIT_TYPE: Final = "hw.limit_type"
 HW_SENSOR_LOCATION: Final = "hw.sensor_location"
 NETWORK_IO_DIRECTION: Final = "network.io.direction"
 ERROR_TYPE: Final = "error.type"
+CPU_MODE: Final = "cpu.mode"
+CONTEXT_SWITCH_TYPE: Final = "process.context_switch.type"
+MEMORY_STATE: Final = "system.memory.state"
+GC_GENERATION: Final = "cpython.gc.generation"
 
 # --- attributes of our own ---------------------------------------------------------------------
 
@@ -148,6 +152,65 @@ ATTRIBUTED_ENERGY: Final = Metric(
     "Energy of the GPUs by whom it was for; with the setting `gpu_poll_interval`.",
 )
 
+PROCESS_METRICS: Final[dict[str, Metric]] = {
+    "cpu_time": Metric("process.cpu.time", "s", _SUM, "CPU time of this process."),
+    "cpu_utilization": Metric(
+        "process.cpu.utilization",
+        "1",
+        _GAUGE,
+        "CPU time since the last reading, over the time and the number of CPUs.",
+    ),
+    "memory": Metric(
+        "process.memory.usage", "By", _LEVEL, "Memory of this process that is not swapped out."
+    ),
+    "memory_virtual": Metric(
+        "process.memory.virtual", "By", _LEVEL, "Address space of this process."
+    ),
+    "threads": Metric("process.thread.count", "{thread}", _LEVEL, "Threads of this process."),
+    "file_descriptors": Metric(
+        "process.unix.file_descriptor.count",
+        "{file_descriptor}",
+        _LEVEL,
+        "Open file descriptors of this process.",
+    ),
+    "switches": Metric(
+        "process.context_switches",
+        "{context_switch}",
+        _SUM,
+        "How often this process gave up a CPU, or had it taken.",
+    ),
+    "gc_collections": Metric(
+        "cpython.gc.collections",
+        "{collection}",
+        _SUM,
+        "Garbage collections since `instrument()`.",
+    ),
+    "gc_time": Metric("llmwatch.process.gc.time", "s", _SUM, "Time spent in garbage collections."),
+    "gc_longest": Metric(
+        "llmwatch.process.gc.longest_pause",
+        "s",
+        _GAUGE,
+        "Longest garbage collection since the last reading.",
+    ),
+    "loop_lag": Metric(
+        "llmwatch.process.event_loop.lag",
+        "s",
+        _GAUGE,
+        "How late an event loop with watched calls was, when it was last asked to call back.",
+    ),
+    "host_cpu_utilization": Metric(
+        "system.cpu.utilization",
+        "1",
+        _GAUGE,
+        "Share of time since the last reading in which the CPUs were busy.",
+    ),
+    "host_memory": Metric("system.memory.usage", "By", _LEVEL, "Memory of the machine."),
+    "host_memory_limit": Metric(
+        "system.memory.limit", "By", _LEVEL, "Memory that the machine has."
+    ),
+}
+"""What is said of this process and its host; needs the extra `host` but for the pauses."""
+
 # --- meanings: the reference in the docs is made of them ------------------------------------------
 
 ATTRIBUTES: Final[dict[str, str]] = {
@@ -162,6 +225,10 @@ ATTRIBUTES: Final[dict[str, str]] = {
     HW_SENSOR_LOCATION: "Where the temperature is measured: `gpu` or `memory`.",
     NETWORK_IO_DIRECTION: "`receive` or `transmit`, as the GPU sees it.",
     ERROR_TYPE: "On `hw.errors`: `corrected` and `uncorrected` memory errors, `pcie_replay`.",
+    CPU_MODE: "On `process.cpu.time`: `user` or `system`.",
+    CONTEXT_SWITCH_TYPE: "`voluntary` or `involuntary`.",
+    MEMORY_STATE: "`free`, what could be had without swapping, or `used`.",
+    GC_GENERATION: "Which generation was collected: 0, 1, 2.",
     GPU_CLOCK: "Which clock: `sm` or `memory`.",
     GPU_REASON: "Why clocks are held down: `sw_power_cap`, `hw_slowdown`, `sw_thermal_slowdown`, "
     "`hw_thermal_slowdown`, `hw_power_brake_slowdown`, `sync_boost`, `applications_clocks`, "

@@ -33,6 +33,7 @@ from llmwatch.signals.operation import Signals
 SOURCES = {
     "openai": "llmwatch.sources.openai.source",
     "gpu": "llmwatch.sources.gpu.source",
+    "process": "llmwatch.sources.process.source",
 }
 """Name of each source, and the module whose ``install(signals)`` starts it."""
 
@@ -53,6 +54,7 @@ class Session:
             if name not in SOURCES:
                 known = ", ".join(map(repr, SOURCES))
                 raise ConfigError(f"sources={name!r} cannot be used: give some of {known}.")
+        self._feed = Feed(config.drift, config.drift_sample) if config.drift else None
         self.pipeline = Pipeline(config)
         self._built = built = self.pipeline.providers
         self.metrics = self._count(built)
@@ -61,7 +63,6 @@ class Session:
             from llmwatch.export.console import Console
 
             self.signals.listeners += (Console(),)
-        self._feed: Feed | None = None
         self._undo: list[Callable[[], object]] = []
 
     def install(self) -> None:
@@ -73,8 +74,8 @@ class Session:
         gc.callbacks.append(self.signals.on_collection)
         active.signals = self.signals
         self._undo.append(Alarms(self.signals).undo)
-        if self.config.drift:
-            self._feed = Feed(self.config.drift, self.config.drift_sample)
+        if self._feed is not None:
+            self._feed.install()
             self._undo.append(self._feed.undo)
         for name in self._sources():
             source = importlib.import_module(SOURCES[name])
@@ -94,6 +95,7 @@ class Session:
             self._undo.pop()()
         # The readers must collect while our counts are still at their door.
         done = self.flush(timeout)
+        self._feed = None  # its monitors were to be collected until now
         self.metrics.close()
         self.signals.close()
         return self.pipeline.undo(max(deadline - monotonic(), 0.0)) and done

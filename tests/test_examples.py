@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fake_nvml import can_build
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 SHOWS = {
@@ -23,6 +25,7 @@ SHOWS = {
     ],
     "embeddings.py": ["3 texts, 1536 dimensions, 19 tokens", "operation.duration: 2 calls"],
     "content.py": ["Write to (address) when", "Dear guest, the ferry leaves at nine."],
+    "gpu.py": ["J per token"],
     "decorator.py": ["llmwatch text_completion tiny-lm", "failed: KeyError"],
 }
 """What of its output tells that an example does what it is there for."""
@@ -31,6 +34,8 @@ SHOWS = {
 @pytest.mark.parametrize("name", SHOWS)
 def test_an_example_runs_offline(name, tmp_path):
     """Warnings are errors there too, and nothing goes wrong inside llmwatch."""
+    if name == "gpu.py" and not can_build():
+        pytest.skip("needs gcc and the package nvidia-nvml-dev")
     ran = subprocess.run(
         [sys.executable, "-W", "error", EXAMPLES / name],
         env=_environment(tmp_path),

@@ -60,6 +60,17 @@ def gpu_metrics() -> str:
     return metrics_of(semconv_hardware.GPU_METRICS.values())
 
 
+def gpu_operation_metrics() -> str:
+    """Metrics of what operations are charged for GPUs."""
+    attributed = semconv_hardware.ATTRIBUTED_ENERGY
+    return metrics_of([*semconv_hardware.OPERATION_METRICS.values(), attributed])
+
+
+def process_metrics() -> str:
+    """Metrics of the process and its host."""
+    return metrics_of(semconv_hardware.PROCESS_METRICS.values())
+
+
 def hardware_attributes() -> str:
     """Attributes of metrics about the machine."""
     return table(
@@ -72,7 +83,8 @@ def buckets() -> str:
     """Bucket bounds, and the histograms that have them."""
     every = [*CONVENTION_METRICS["1.41"].values(), *CONVENTION_METRICS["genai-0.1"].values()]
     by_bounds: dict[tuple[float, ...], list[str]] = {}
-    for metric in [*every, *OWN_METRICS.values()]:
+    own = [*OWN_METRICS.values(), *semconv_hardware.OPERATION_METRICS.values()]
+    for metric in [*every, *own]:
         if metric.buckets:
             by_bounds.setdefault(metric.buckets, []).append(f"`{metric.name}`")
     return table(
@@ -121,6 +133,8 @@ TABLES: dict[str, Callable[[], str]] = {
         own_metrics,
         drift_metrics,
         gpu_metrics,
+        gpu_operation_metrics,
+        process_metrics,
         hardware_attributes,
         buckets,
         convention_attributes,

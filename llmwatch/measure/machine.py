@@ -69,3 +69,31 @@ class Gpu(NamedTuple):
         if self.memory_used is None or not self.memory_limit:
             return None
         return self.memory_used / self.memory_limit
+
+
+class Process(NamedTuple):
+    """This process at one moment. Counters count from its start."""
+
+    cpu_user: float | None = None
+    """Seconds of CPU in its own code; the next, in the kernel's for it."""
+    cpu_system: float | None = None
+    memory: int | None = None
+    """Bytes of it that are in memory (RSS)."""
+    memory_virtual: int | None = None
+    threads: int | None = None
+    file_descriptors: int | None = None
+    switches_voluntary: int | None = None
+    switches_involuntary: int | None = None
+
+
+class Host(NamedTuple):
+    """The machine, or what the system shows of it, at one moment."""
+
+    cpus: int | None = None
+    cpu_busy: float | None = None
+    """Seconds, of all CPUs together, in which they did something; the next, in all."""
+    cpu_total: float | None = None
+    memory_used: int | None = None
+    """Bytes that could not be had without swapping; the next, that could."""
+    memory_available: int | None = None
+    memory_limit: int | None = None
