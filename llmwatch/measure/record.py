@@ -92,7 +92,12 @@ class OperationRecord(NamedTuple):
 
     @property
     def output_token_rate(self) -> float | None:
-        """Output tokens per second of this one operation; None where unknown."""
-        if self.usage is None or not self.usage.output_tokens or self.duration <= 0:
+        """Output tokens per second of this one operation; None where unknown.
+
+        A stream is over with its last chunk, however long its consumer then holds it; where chunks
+        lay ready for a slow consumer, its rate cannot be known.
+        """
+        seconds = self.duration if self.timing is None else self.timing.last
+        if self.usage is None or not self.usage.output_tokens or not seconds or seconds <= 0:
             return None
-        return self.usage.output_tokens / self.duration
+        return self.usage.output_tokens / seconds

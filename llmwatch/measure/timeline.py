@@ -5,9 +5,10 @@ it; this module says what that means. A chunk is not a token.
 
 A chunk that was already there when a slow consumer asked says nothing of the server. Such a chunk
 is *ready*: the consumer was away for longer than `TOLERANCE`, and then waited for less than that or
-for less than a tenth of its absence (a wait so short may be the client's own decoding). Gaps on
-either side of a ready chunk are left out of every statistic, so each remaining gap is the server's
-within `TOLERANCE` plus the client's decoding.
+for less than a tenth of its absence (a wait so short may be the client's own decoding). So are the
+chunks behind it that came without a wait: they piled up meanwhile. Gaps on either side of a ready
+chunk are left out of every statistic, so each remaining gap is the server's within `TOLERANCE`
+plus the client's decoding.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import compress, pairwise
+from math import ceil
 from operator import sub
 from typing import NamedTuple
 
@@ -45,12 +47,16 @@ class StreamTiming(NamedTuple):
     """Gaps between successive chunks that are the server's, ascending."""
     reasoning_streamed: bool = False
     """True if reasoning came as chunks; some servers count its tokens and do not send it."""
+    quiet_chunks: int = 0
+    """Chunks that carried no output, such as those with the finish reason or the usage."""
+    last: float | None = None
+    """From the start to the last chunk; None where a chunk was ready, for then it was earlier."""
 
     def quantile(self, share: float) -> float | None:
         """The gap below which *share* of the gaps lie (nearest rank); None without gaps."""
         if not self.gaps:
             return None
-        return self.gaps[min(int(share * len(self.gaps)), len(self.gaps) - 1)]
+        return self.gaps[max(ceil(share * len(self.gaps)) - 1, 0)]
 
     def stalls(self, threshold: float) -> int:
         """How many gaps are longer than *threshold* seconds."""
@@ -72,8 +78,10 @@ class Timeline:
         "first_output",
         "first_reasoning",
         "got",
+        "interleaved",
         "last_output",
         "opened",
+        "quiet",
         "silent",
         "started",
     )
@@ -90,6 +98,10 @@ class Timeline:
         """Index of the first chunk with reasoning output."""
         self.last_output: int | None = None
         """Index of the last chunk with output, where it is not the last chunk."""
+        self.interleaved = False
+        """True where several answers share the stream: no time per token can be told then."""
+        self.quiet = 0
+        """How many chunks carried no output."""
         self.silent: list[int] = []
         """Indices of chunks that carry no output by their kind: they are not counted."""
 
@@ -115,6 +127,8 @@ class Timeline:
             consumer_time=consumer_time,
             gaps=self._gaps(count, silent, ready),
             reasoning_streamed=self.first_reasoning is not None,
+            quiet_chunks=self.quiet,
+            last=got[count - 1] - self.started if count and not ready else None,
         )
 
     def offsets(self) -> list[int]:
@@ -124,12 +138,16 @@ class Timeline:
     def _ready(self, pauses: list[float]) -> set[int]:
         if max(pauses) <= TOLERANCE:
             return set()
-        return {
-            index
-            for index, pause in enumerate(pauses)
-            if pause > TOLERANCE
-            and self.got[index] - self.asked[index] < max(TOLERANCE, pause * SHORT_WAIT)
-        }
+        ready, piled_up = set(), False
+        for index, pause in enumerate(pauses):
+            wait = self.got[index] - self.asked[index]
+            if pause > TOLERANCE:
+                piled_up = wait < max(TOLERANCE, pause * SHORT_WAIT)
+            elif wait >= TOLERANCE:
+                piled_up = False
+            if piled_up:
+                ready.add(index)
+        return ready
 
     def _since_start(self, index: int | None, ready: set[int]) -> float | None:
         if index is None or index in ready or index >= len(self.got):
@@ -141,6 +159,8 @@ class Timeline:
         return next((index for index in indices if index not in silent), None)
 
     def _output_span(self, count: int, silent: set[int], ready: set[int]) -> float | None:
+        if self.interleaved:
+            return None
         firsts = [each for each in (self.first_output, self.first_reasoning) if each is not None]
         first = min(firsts) if firsts else self._loud(range(count), silent)
         last = self.last_output

@@ -42,10 +42,16 @@ def naive_gaps(timeline: Timeline) -> list[float]:
 
 
 def naive_ready(timeline: Timeline) -> set[int]:
-    ready = set()
+    """A chunk is ready if its consumer was away, or the chunk before it was ready, and it had not
+    to be waited for."""
+    ready: set[int] = set()
     for index, (asked, got) in enumerate(zip(timeline.asked, timeline.got, strict=True)):
-        pause = asked - (timeline.got[index - 1] if index else timeline.started)
-        if pause > TOLERANCE and got - asked < max(TOLERANCE, SHORT_WAIT * pause):
+        pause, wait = asked - (timeline.got[index - 1] if index else timeline.started), got - asked
+        if pause > TOLERANCE:
+            late = wait < max(TOLERANCE, SHORT_WAIT * pause)
+        else:
+            late = index - 1 in ready and wait < TOLERANCE
+        if late:
             ready.add(index)
     return ready
 
@@ -89,10 +95,11 @@ def test_the_first_chunk_is_timed_only_if_it_was_waited_for(
 def test_a_quantile_is_one_of_the_gaps_and_has_its_share_below(
     gaps: list[float], share: float
 ) -> None:
-    """Nearest rank: never interpolated, at most that share lies strictly below."""
+    """Nearest rank: the smallest gap that at least that share of the gaps do not exceed."""
     timing = StreamTiming(0, 0, None, None, None, None, 0.0, 0.0, tuple(sorted(gaps)))
     found = timing.quantile(share)
     assert found in gaps
+    assert sum(gap <= found for gap in gaps) >= share * len(gaps)
     assert sum(gap < found for gap in gaps) <= share * len(gaps)
 
 
@@ -101,6 +108,26 @@ def test_without_chunks_nothing_is_claimed() -> None:
     timing = Timeline(1.0).summary()
     assert timing == StreamTiming(0, 0, None, None, None, None, 0.0, 0.0, ())
     assert timing.quantile(0.5) is None
+
+
+def test_what_piled_up_while_the_consumer_was_away_says_nothing_of_the_server() -> None:
+    """After one pause of 1 s, forty chunks are read at once: none of them makes a gap."""
+    timeline = Timeline(0.0)
+    timeline.first_output = 0
+    timeline.asked.append(1.0)
+    timeline.got.append(1.0001)
+    for _ in range(39):
+        timeline.asked.append(timeline.got[-1] + 1e-5)
+        timeline.got.append(timeline.asked[-1] + 1e-4)
+    for _ in range(3):  # and from here on the server is waited for again
+        timeline.asked.append(timeline.got[-1] + 1e-5)
+        timeline.got.append(timeline.asked[-1] + 0.02)
+    timing = timeline.summary()
+    assert timing.ready_chunks == 40
+    assert len(timing.gaps) == 2
+    assert timing.time_to_first_output is None
+    assert timing.output_span is None
+    assert timing.last is None
 
 
 def test_stalls_are_gaps_longer_than_the_threshold() -> None:
@@ -122,7 +149,7 @@ def test_a_stream_opened_late_by_its_consumer_has_no_time_to_first_chunk() -> No
 def record(
     usage: Usage | None, output_span: float | None, duration: float = 2.0
 ) -> OperationRecord:
-    timing = StreamTiming(3, 0, None, None, None, output_span, 0.0, 0.0, ())
+    timing = StreamTiming(3, 0, None, None, None, output_span, 0.0, 0.0, (), last=1.0)
     return OperationRecord(Series("chat", "openai"), duration, 0, usage, timing)
 
 
@@ -146,6 +173,7 @@ def test_reasoning_that_was_not_streamed_is_no_part_of_the_time_per_token() -> N
 
 def test_output_token_rate_is_absent_without_output_tokens() -> None:
     """No usage, no rate: never a zero for the unknown."""
-    assert record(Usage(1, 10), None).output_token_rate == 5.0
+    assert record(Usage(1, 10), None).output_token_rate == 10.0
+    assert OperationRecord(Series("chat", "openai"), 2.0, 0, Usage(1, 10)).output_token_rate == 5.0
     assert record(Usage(1, None), None).output_token_rate is None
     assert record(None, None).output_token_rate is None
