@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from random import Random
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import ref
 
 from llmwatch import semconv
 from llmwatch._guard import Guard
@@ -50,10 +51,12 @@ class Feed:
     Args:
         setting: A monitor for all of them, or where monitors of their own get their reference.
         share: Of the embeddings, how many are looked at; 0 to 1.
+
+    Raises:
+        ConfigError: If the setting has no known form.
     """
 
     def __init__(self, setting: DriftMonitor | str, share: float) -> None:
-        global feed
         self._setting = setting
         self._share = share
         self._random = Random()  # noqa: S311 - chooses a sample
@@ -62,12 +65,22 @@ class Feed:
         self.monitors: dict[tuple[str, int], DriftMonitor | None] = {}
         """By model and dimension; None where there can be none."""
         self.left_out = 0
-        self._worker = Worker(self.flush, PAUSE)
+        mine = ref(self)  # a cycle would keep monitors that nobody uses any more among the living
+
+        def work() -> None:
+            if (living := mine()) is not None:
+                living.flush()
+
+        self._worker = Worker(work, PAUSE)
         self._turn = Lock()
         if isinstance(setting, str):
             from llmwatch.drift.origin import parse
 
-            parse(setting, 2)  # a setting of no known form is refused here, not in the worker
+            parse(setting, 2)  # here, not in the worker
+
+    def install(self) -> None:
+        """Be the one that sources feed."""
+        global feed
         feed = self
 
     def put(self, operation: Operation, vectors: Sequence[Any]) -> None:

@@ -1,0 +1,127 @@
+"""Embedding calls feed drift monitors; what the caller has is neither touched nor waited for."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+import llmwatch
+from llmwatch import ConfigError, DriftMonitor
+from llmwatch.drift.reference import fit_reference
+from llmwatch.signals import drift_feed
+from llmwatch.testing import capture
+from tests.sources.openai import transport
+
+DIMENSION = 8
+
+
+@pytest.fixture(scope="module")
+def reference():
+    rows = np.random.default_rng(0).normal(size=(400, DIMENSION))
+    return fit_reference(rows, window=100, replicates=100)
+
+
+@pytest.fixture
+def monitor(reference):
+    return DriftMonitor("queries", reference, window=100)
+
+
+def seen_by(monitor) -> int:
+    return sum(monitor.status().seen.values())
+
+
+@pytest.mark.parametrize(
+    "encoding", [{}, {"encoding_format": "float"}, {"encoding_format": "base64"}]
+)
+def test_every_encoding_reaches_the_monitor(monitor, encoding):
+    with capture(drift=monitor), transport.client() as client:
+        client.embeddings.create(model="m", input=["a", "b", "c"], **encoding)
+        client.chat.completions.create(model="m", messages=[{"role": "user", "content": "a"}])
+        llmwatch.flush()
+        assert seen_by(monitor) == 3
+    state = monitor.state()
+    expected = 3 * (0.25 - monitor.reference.subspace.mean)
+    assert state.shift == pytest.approx(expected, abs=1e-5)
+
+
+async def test_asynchronous_calls_too(monitor):
+    with capture(drift=monitor):
+        async with transport.aclient() as client:
+            await client.embeddings.create(model="m", input=["a", "b"])
+    assert seen_by(monitor) == 2
+
+
+def test_what_the_caller_does_to_the_vectors_later_does_not_matter(monitor):
+    with capture(drift=monitor), transport.client() as client:
+        answer = client.embeddings.create(model="m", input=["a"], encoding_format="float")
+        answer.data[0].embedding[:] = [float("nan")] * DIMENSION
+        assert not monitor.invalid
+    assert seen_by(monitor) == 1
+    assert not monitor.invalid
+
+
+def test_items_know_their_session_and_their_trace(monitor):
+    said = llmwatch.attributes(session="s1")
+    with capture(drift=monitor) as seen, transport.client() as client, said:
+        client.embeddings.create(model="m", input=["a", "b", "c"])
+    (key,) = monitor.status().keys
+    (span,) = seen.spans
+    assert (key.filled, key.thinned) == (1, 2)
+    assert key.foreign_traces == (f"{span.context.trace_id:032x}",)
+
+
+def test_models_and_dimensions_get_monitors_of_their_own():
+    with capture(drift="first:2000"), transport.client() as client:
+        client.embeddings.create(model="m", input=["a", "b"])
+        client.embeddings.create(model="n", input=["a"])
+        llmwatch.flush()
+        feed = drift_feed.feed
+        assert feed is not None
+        found = {key: seen_by(monitor) for key, monitor in feed.monitors.items()}
+        assert found == {("m", DIMENSION): 2, ("n", DIMENSION): 1}
+        feed._hand_on(drift_feed._Answer("m", [[0.1, 0.2]], None, ""))
+        assert feed.monitors["m", 2].name == "m (2)"
+
+
+def test_a_sample_is_enough(monitor):
+    with capture(drift=monitor, drift_sample=0.5), transport.client() as client:
+        client.embeddings.create(model="m", input=["a"] * 1000)
+    assert 400 < seen_by(monitor) < 600
+
+
+def test_a_full_queue_leaves_out_and_counts(monitor, monkeypatch):
+    monkeypatch.setattr(drift_feed, "MOST_WAITING", 5)
+    with capture(drift=monitor), transport.client() as client:
+        client.embeddings.create(model="m", input=["a"] * 6)
+        assert drift_feed.feed.left_out == 6
+    assert seen_by(monitor) == 0
+
+
+def test_undone_nothing_is_fed(monitor):
+    with capture(drift=monitor):
+        assert drift_feed.feed is not None
+    assert drift_feed.feed is None
+    with capture(), transport.client() as client:
+        client.embeddings.create(model="m", input=["a"])
+    assert seen_by(monitor) == 0
+
+
+@pytest.mark.parametrize("value", ["last:5", 3, "first:many", "sliding:"])
+def test_a_setting_that_cannot_be_used_is_refused(value):
+    with pytest.raises(ConfigError, match="first:2000"):
+        llmwatch.instrument(drift=value)
+
+
+def test_a_reference_of_another_model_is_refused_with_a_log_line(tmp_path, caplog):
+    saved = fit_reference(
+        np.random.default_rng(0).normal(size=(2000, DIMENSION)), model="other", replicates=100
+    )
+    path = tmp_path / "reference.npz"
+    DriftMonitor("other", saved).save(path)
+    with capture(drift=f"file:{path}"), transport.client() as client:
+        client.embeddings.create(model="m", input=["a"])
+        client.embeddings.create(model="m", input=["a"])
+    lines = Counter(each.getMessage()[:20] for each in caplog.records)
+    assert lines["no drift monitor for"] == 1
