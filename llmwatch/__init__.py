@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from llmwatch.drift.monitor import DriftMonitor
     from llmwatch.signals.context import attributes
     from llmwatch.signals.current import Current, current
+    from llmwatch.snapshot import Resources, resources
     from llmwatch.sources.decorators import watch
 
 __all__ = [
@@ -29,11 +30,13 @@ __all__ = [
     "DriftMonitor",
     "LlmwatchError",
     "MissingExtraError",
+    "Resources",
     "__version__",
     "attributes",
     "current",
     "flush",
     "instrument",
+    "resources",
     "shutdown",
     "uninstrument",
     "watch",
@@ -41,7 +44,9 @@ __all__ = [
 
 _LAZY = {
     "DriftMonitor": "llmwatch.drift.monitor",
+    "Resources": "llmwatch.snapshot",
     "attributes": "llmwatch.signals.context",
+    "resources": "llmwatch.snapshot",
     "Current": "llmwatch.signals.current",
     "current": "llmwatch.signals.current",
     "watch": "llmwatch.sources.decorators",

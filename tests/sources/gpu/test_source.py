@@ -214,3 +214,10 @@ def test_without_the_library_the_error_says_what_to_do(tmp_path):
     done = run("['gpu']", tmp_path)
     assert "NVML Shared Library Not Found" in done.stderr
     assert "libnvidia-ml.so.1 can be found here" in done.stderr
+
+
+def test_resources_reads_once_and_lets_go(driver, tmp_path):
+    uuid = driver.add()
+    (gpu,) = llmwatch.resources().gpus
+    assert (gpu.device.id, gpu.power, gpu.temperature) == (uuid, 250.0, 45)
+    assert log(tmp_path) == ["init", "shutdown"]
