@@ -140,10 +140,15 @@ def bench(session: nox.Session) -> None:
             nox.param(packages, ["tests/integrations/test_neighbours.py"], id=f"beside-{name}")
             for name, packages in NEIGHBOURS.items()
         ),
+        nox.param(
+            ["transformers[serving]", "-c", "constraints.txt"],
+            ["tests/integrations/test_transformers_serve.py"],
+            id="transformers-serve",
+        ),
     ],
 )
 def integrations(session: nox.Session, packages: list[str], paths: list[str]) -> None:
-    """Run on other releases of what llmwatch stands on, and beside other instrumentations."""
+    """Run on other releases of what llmwatch stands on, beside others, against a real server."""
     session.install("-U", "pip")  # older ones take many minutes over what OpenLIT requires
     session.install("-e", ".[all]", *group("tests"), *packages)
     session.run("pytest", *(session.posargs or paths))
