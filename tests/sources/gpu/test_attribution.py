@@ -45,14 +45,8 @@ def seen(driver):
         yield seen
 
 
-def source():
-    """The installed source: what undoes it is its method."""
-    (undo,) = session.current()._undo
-    return undo.__self__
-
-
 def wait_for_polls(number):
-    ledger = source()._attribution._ledger
+    ledger = session.current().signals.holder._ledger
     before, deadline = ledger._last, time.monotonic() + 5
     for _ in range(number):
         while ledger._last is before and time.monotonic() < deadline:
