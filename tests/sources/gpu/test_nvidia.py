@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -264,6 +265,22 @@ def test_a_fork_opens_its_own(driver, probe, tmp_path):
     lines = (tmp_path / "log").read_text().splitlines()
     assert lines == [f"init {ours}", f"shutdown {theirs}", f"init {theirs}", f"shutdown {theirs}"]
     (tmp_path / "log").write_text(f"init {ours}\n")
+
+
+def test_no_fork_happens_while_the_driver_is_asked(driver, probe):
+    """A child would inherit a lock of the driver's that nobody opens there."""
+    driver.add(delay=30)
+    probe.read()
+    thread = threading.Thread(target=probe.read)
+    thread.start()
+    time.sleep(0.05)
+    assert thread.is_alive()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    thread.join(0.1)
+    assert not thread.is_alive()
 
 
 # --- which devices are ours ---------------------------------------------------------------------
