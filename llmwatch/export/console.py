@@ -55,7 +55,13 @@ def _numbers(record: OperationRecord) -> Iterator[str]:
     if record.output_token_rate is not None:
         yield f"{record.output_token_rate:.1f} tok/s"
     if record.cost is not None:
-        yield f"${record.cost:.7f}".rstrip("0").rstrip(".")
+        yield _dollars(record.cost)
+
+
+def _dollars(cost: float) -> str:
+    if 0 < cost < 1e-7:  # the embedding of one word: little, but not nothing
+        return "<$0.0000001"
+    return f"${cost:.7f}".rstrip("0").rstrip(".")
 
 
 def _time(seconds: float) -> str:

@@ -31,6 +31,10 @@ def streamed() -> Any:
             "llmwatch chat gpt-4o-mini  1.24 s  first 310 ms  12→85 tok  68.5 tok/s  $0.0000528",
         ),
         (
+            OperationRecord(SERIES, 0.1, 0, Usage(2), cost=4e-8),
+            "llmwatch chat gpt-4o-mini  100 ms  2 tok  <$0.0000001",
+        ),
+        (
             OperationRecord(SERIES, 0.0042, 0, Usage(output_tokens=3, estimated=True)),
             "llmwatch chat gpt-4o-mini  4.2 ms  ?→~3 tok  714.3 tok/s",
         ),
