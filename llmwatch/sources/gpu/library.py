@@ -18,6 +18,9 @@ from llmwatch.sources.gpu.probe import NoGpuError
 
 _log = logging.getLogger("llmwatch")
 
+Key = tuple[Any, ...]
+"""A device's id, the query's name, and what else tells one query from another."""
+
 
 class DeviceLostError(Exception):
     """The device has fallen off the bus, or the library was closed under us."""
@@ -29,8 +32,8 @@ class Library:
     def __init__(self) -> None:
         self._nvml: Any = None
         self._pid = 0
-        self._hopeless: set[tuple[str, str]] = set()
-        self._logged: set[tuple[str, str]] = set()
+        self._hopeless: set[Key] = set()
+        self._logged: set[Key] = set()
 
     @property
     def is_open(self) -> bool:
@@ -80,17 +83,14 @@ class Library:
         Raises:
             DeviceLostError: If the device is gone.
         """
-        kinds = [each for each in arguments if type(each) is int]
-        name = f"{what} {kinds}" if kinds else what
-        return self.call(device, name, _first(what), *arguments)
+        return self.call((device, what, *arguments[1:]), _first(what), *arguments)
 
-    def call(self, device: str, what: str, query: Callable[..., Any], *arguments: Any) -> Any:
-        """Call ``query(nvml, …)`` as `ask` does; *what* is its name in the log.
+    def call(self, key: Key, query: Callable[..., Any], *arguments: Any) -> Any:
+        """Call ``query(nvml, …)`` as `ask` does; *key* is the device, the query, and which of it.
 
         Raises:
             DeviceLostError: If the device is gone.
         """
-        key = device, what
         if key in self._hopeless:
             return None
         nvml = self._nvml
@@ -105,7 +105,7 @@ class Library:
             self._tell(key, logging.DEBUG, "this release of nvidia-ml-py does not have it")
         return None
 
-    def _failed(self, key: tuple[str, str], error: Any) -> None:
+    def _failed(self, key: Key, error: Any) -> None:
         nvml, code = self._nvml, error.value
         if code in (
             nvml.NVML_ERROR_GPU_IS_LOST,
@@ -126,10 +126,11 @@ class Library:
         else:
             self._tell(key, logging.INFO, error)
 
-    def _tell(self, key: tuple[str, str], level: int, why: object) -> None:
+    def _tell(self, key: Key, level: int, why: object) -> None:
         if key not in self._logged:
             self._logged.add(key)
-            _log.log(level, "NVML has no %s of %s: %s", key[1], key[0], why)
+            device, *what = key
+            _log.log(level, "NVML has no %s of %s: %s", " ".join(map(str, what)), device, why)
 
 
 @cache

@@ -48,7 +48,7 @@ MEMORY_TEMPERATURE, NVLINK_SENT, NVLINK_GOT, PCIE_SENT, PCIE_GOT = 82, 138, 139,
 """Numbers of NVML's fields (``NVML_FI_DEV_…``), which older bindings have no names for."""
 
 ALL_LINKS = 0xFFFFFFFF
-FIELDS = (
+FIELDS: tuple[tuple[int, int], ...] = (
     (MEMORY_TEMPERATURE, 0),
     (NVLINK_SENT, ALL_LINKS),
     (NVLINK_GOT, ALL_LINKS),
@@ -83,7 +83,7 @@ class Queries:
         self._handle = handle
         self._is_part = device.parent is not None
         self._fixed: dict[str, Any] | None = None
-        self._fields = list(FIELDS)
+        self._fields = FIELDS
 
     def ask(self, what: str, *arguments: Any) -> Any:
         """See `Library.ask`."""
@@ -91,16 +91,17 @@ class Queries:
 
     def glance(self) -> Gpu:
         """Energy, power, utilisation, memory and our own share."""
-        use = Use() if self._is_part else self._use()
+        use = Use() if self._is_part else self._use(self.ask(PROCESSES))
         return Gpu(self.device, **self._core(), own_share=use.share)
 
     def read(self) -> Gpu:
         """Everything: of a part there is less, most is measured of the whole."""
+        running = self.ask(PROCESSES)
         if self._is_part:
-            return Gpu(self.device, **self._core(), process_memory=self._process_memory())
+            return Gpu(self.device, **self._core(), process_memory=_memory_of_ours(running))
         if self._fixed is None:
             self._fixed = self._limits()
-        fields, use = self._field_values(), self._use()
+        fields, use = self._field_values(), self._use(running)
         return Gpu(
             self.device,
             **self._core(),
@@ -112,7 +113,7 @@ class Queries:
             nvlink_received=_times(KIBI, fields.get(NVLINK_GOT)),
             nvlink_transmitted=_times(KIBI, fields.get(NVLINK_SENT)),
             memory_temperature=fields.get(MEMORY_TEMPERATURE),
-            process_memory=self._process_memory(),
+            process_memory=_memory_of_ours(running),
             process_utilization=use.utilization,
             own_share=use.share,
         )
@@ -171,7 +172,7 @@ class Queries:
             if value.nvmlReturn == 0 and (number := _number(value)) is not None:
                 found[value.fieldId] = number
                 had.append(asked)
-        self._fields = had
+        self._fields = tuple(had)
         return found
 
     def _pcie(self, fields: dict[int, int]) -> dict[str, Any]:
@@ -184,19 +185,13 @@ class Queries:
 
     # --- this process ----------------------------------------------------------------------------
 
-    def _process_memory(self) -> int | None:
-        running = self.ask(PROCESSES)
-        sizes = [each.usedGpuMemory for each in running or () if is_ours(each.pid)]
-        return sum(sizes) if sizes and None not in sizes else None
-
-    def _use(self) -> Use:
+    def _use(self, running: list[Any] | None) -> Use:
         newest = self._samples()
         mine = [percent for pid, percent in newest.items() if is_ours(pid)]
         everybody = sum(newest.values())
         utilization = min(sum(mine), 100) * PERCENT if mine else None
         if everybody:
             return Use(utilization, sum(mine) / everybody)
-        running = self.ask(PROCESSES)
         alone = running is not None and all(is_ours(each.pid) for each in running)
         return Use(utilization, 1.0 if alone else None)
 
@@ -207,8 +202,13 @@ class Queries:
         def query(nvml: Any) -> Any:
             return nvml.nvmlDeviceGetProcessUtilization(self._handle, since)
 
-        samples = self._library.call(self.device.id, "GetProcessUtilization", query) or ()
+        samples = self._library.call((self.device.id, "GetProcessUtilization"), query) or ()
         return {each.pid: each.smUtil for each in sorted(samples, key=lambda each: each.timeStamp)}
+
+
+def _memory_of_ours(running: list[Any] | None) -> int | None:
+    sizes = [each.usedGpuMemory for each in running or () if is_ours(each.pid)]
+    return sum(sizes) if sizes and None not in sizes else None
 
 
 def _times(factor: float, value: float | None) -> Any:
