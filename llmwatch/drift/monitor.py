@@ -81,7 +81,7 @@ class DriftMonitor:
         *,
         window: int = 500,
         false_alarm: float = 1e-3,
-        least_effect: float = 0.02,
+        least_effect: float = 0.01,
         model: str = "",
         seed: int = 0,
     ) -> None:

@@ -24,18 +24,18 @@ def centroid_shift(shift: Doubles) -> Doubles:
     return np.asarray(np.einsum("...i,...i->...", shift, shift))
 
 
-def mahalanobis_shift(shift: Doubles, subspace: Subspace) -> Doubles:
+def mahalanobis_shift(shift: Doubles, inside: Doubles, subspace: Subspace) -> Doubles:
     """Squared Mahalanobis distance of two means, under a PPCA model.
 
     The inverse covariance is ``V (1/variances - 1/noise) V' + 1/noise``.
 
     Args:
         shift: The difference of the means, shape ``(…, d)``.
-        subspace: The model, in the same dimensions.
+        inside: Its coordinates in the subspace, ``shift @ V``, shape ``(…, k)``.
+        subspace: The model.
     """
-    inside = (shift.astype(np.float32) @ subspace.directions).astype(np.float64)
     weights = 1 / subspace.variances - 1 / subspace.noise
-    return np.asarray((inside**2) @ weights + centroid_shift(shift) / subspace.noise)
+    return np.asarray(inside**2 @ weights + centroid_shift(shift) / subspace.noise)
 
 
 def tail_excess(counts: NDArray[np.int64], reference: NDArray[np.int64]) -> tuple[Doubles, Doubles]:
@@ -77,6 +77,7 @@ def berk_jones(counts: NDArray[np.int64], reference: NDArray[np.int64]) -> Doubl
 
 def statistics(
     shift: Doubles,
+    inside: Doubles,
     counts: NDArray[np.int64],
     reference: NDArray[np.int64],
     subspace: Subspace,
@@ -85,7 +86,7 @@ def statistics(
     return np.stack(
         [
             centroid_shift(shift),
-            mahalanobis_shift(shift, subspace),
+            mahalanobis_shift(shift, inside, subspace),
             berk_jones(counts, reference),
         ],
         axis=-1,

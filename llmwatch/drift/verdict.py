@@ -41,7 +41,7 @@ class Verdict:
     mahalanobis: float
     """Mahalanobis distance of the means."""
     foreign: float
-    """Share of the window's items in excess in the residual's tail. 0 to 1."""
+    """At least this share of the window's items lies in excess in the residual's tail. 0 to 1."""
     effect: float
     """The larger of `foreign` and of `centroid` without what chance alone explains of it."""
     dependence: float
@@ -69,11 +69,11 @@ def judge(reference: Reference, state: State) -> Verdict:
     many = state.count
     shift = state.shift / many
     effect_of_design = dependence(reference, state)
-    values = statistics(shift, state.counts, reference.counts, reference.subspace)
+    inside = state.inside / many / reference.subspace.scales
+    values = statistics(shift, inside, state.counts, reference.counts, reference.subspace)
     alone = reference.null.p_values(values / _scales(reference, many, effect_of_design))
     centroid = float(values[0]) / reference.spread
-    seen, expected = tail_excess(state.counts, reference.counts)
-    foreign = float(np.max(seen - expected, initial=0.0))
+    foreign = _excess(reference, state, effect_of_design)
     real = max(centroid - effect_of_design / many - 1 / reference.size, 0.0)
     return Verdict(
         float(reference.null.combined(alone)),
@@ -88,6 +88,14 @@ def judge(reference: Reference, state: State) -> Verdict:
         size=many,
         reference=reference.hash,
     )
+
+
+def _excess(reference: Reference, state: State, design: float) -> float:
+    """The largest excess above an edge, without two deviations of what is chance."""
+    seen, expected = tail_excess(state.counts, reference.counts)
+    chance = design / state.count + 1 / int(reference.counts.sum())
+    deviation = np.sqrt(expected * (1 - expected) * chance)
+    return float(np.max(seen - expected - 2 * deviation, initial=0.0))
 
 
 def dependence(reference: Reference, state: State) -> float:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmwatch.drift.calibration import survival
+from llmwatch.drift.calibration import Tail
 from llmwatch.drift.sequential import ShiryaevRoberts, ratios
 from llmwatch.drift.statistics import berk_jones, centroid_shift, mahalanobis_shift
 from llmwatch.drift.subspace import fit, twins
@@ -52,7 +52,7 @@ def test_the_shifts_are_distances_under_the_identity_and_under_the_whole_covaria
     shift = random.normal(size=12)
     assert float(centroid_shift(shift)) == pytest.approx(np.linalg.norm(shift) ** 2)
     naive = shift @ np.linalg.inv(covariance) @ shift
-    assert float(mahalanobis_shift(shift, model)) == pytest.approx(naive, rel=1e-3)
+    assert float(mahalanobis_shift(shift, shift @ inside, model)) == pytest.approx(naive, rel=1e-3)
 
 
 @settings(max_examples=20)
@@ -85,13 +85,13 @@ def test_dimensions_that_never_vary_change_nothing():
 def test_a_p_value_is_the_share_of_replicates_that_are_as_large(replicates, value):
     """Beyond the last few replicates it goes on falling, and is never zero."""
     ordered = np.sort(replicates)
-    found = float(survival(ordered, np.float64(value)))
+    found = float(Tail(ordered).survival(np.float64(value)))
     naive = (sum(each >= value for each in replicates) + 1) / (len(replicates) + 1)
     edge = ordered[len(ordered) - max(int(len(ordered) * 0.025), 1)]
     if value <= edge:
         assert found == pytest.approx(naive)
     else:
-        assert 0 < found <= float(survival(ordered, edge)) + 1e-12
+        assert 0 < found <= float(Tail(ordered).survival(edge)) + 1e-12
 
 
 @given(counts)
