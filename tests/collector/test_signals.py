@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llmwatch import semconv
+from llmwatch import semconv, semconv_hardware
 from tests.collector.collector import Arrived, Collector, gaps
 from tests.collector.programs import Programs
 
@@ -106,8 +106,13 @@ def check_metrics(arrived: Arrived) -> None:
         "gen_ai.client.token.usage",
         "llmwatch.stream.inter_chunk_time",
     }
-    metrics = [*semconv.CONVENTION_METRICS["1.41"].values(), *semconv.OWN_METRICS.values()]
-    expected = {metric.name: metric.unit for metric in metrics}
+    tables = [
+        semconv.CONVENTION_METRICS["1.41"],
+        semconv.OWN_METRICS,
+        semconv_hardware.GPU_METRICS,
+        semconv_hardware.PROCESS_METRICS,
+    ]
+    expected = {metric.name: metric.unit for table in tables for metric in table.values()}
     assert units == {name: expected[name] for name in units}
     assert not units.keys() & {"llmwatch.internal.errors", "llmwatch.telemetry.dropped"}
     histograms = [point for point in arrived.points if point["kind"] == "histogram"]
