@@ -128,6 +128,13 @@ def bench(session: nox.Session) -> None:
     session.run("pytest", "tests/benchmarks", "--benchmark-only", *session.posargs)
 
 
+@nox.session(name="drift-study")
+def drift_study(session: nox.Session) -> None:
+    """Simulate how often drift monitors alarm, rightly and wrongly; ``-- --help`` says how."""
+    install(session, ".", "tests")
+    session.run("python", "-m", "tests.drift.study", *session.posargs)
+
+
 @nox.session
 @nox.parametrize(
     "packages,paths",

@@ -26,6 +26,7 @@ SHOWS = {
     "embeddings.py": ["3 texts, 1536 dimensions, 19 tokens", "operation.duration: 2 calls"],
     "content.py": ["Write to (address) when", "Dear guest, the ferry leaves at nine."],
     "gpu.py": ["J per token"],
+    "drift.py": ["English\ndrift monitor", "(all): DRIFT", "English again"],
     "decorator.py": ["llmwatch text_completion tiny-lm", "failed: KeyError"],
 }
 """What of its output tells that an example does what it is there for."""
