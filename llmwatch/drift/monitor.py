@@ -155,7 +155,7 @@ class DriftMonitor:
             try:
                 rows = as_rows(vectors)
             except (ValueError, TypeError):
-                self._drop("unreadable", 1)
+                self.leave_out("unreadable", 1)
                 return
             if trace is None:
                 trace = registry.trace_of[-1]() if registry.trace_of else ""
@@ -210,10 +210,11 @@ class DriftMonitor:
                 self._dimension,
                 rows.shape[1],
             )
-        self._drop("dimension", len(rows))
+        self.leave_out("dimension", len(rows))
         return False
 
-    def _drop(self, reason: str, many: int) -> None:
+    def leave_out(self, reason: str, many: int) -> None:
+        """Count embeddings among the invalid ones that whoever feeds it could not hand over."""
         with self._fold:
             self.invalid[reason] += many
 
@@ -247,7 +248,7 @@ class DriftMonitor:
         """Indices of the rows that can be used; the others are counted."""
         good = usable(rows)
         for reason, found in _reasons(rows[~good]):
-            self._drop(reason, found)
+            self.leave_out(reason, found)
         return np.flatnonzero(good)
 
     def _window(self, key: str, reference: Reference) -> Window:

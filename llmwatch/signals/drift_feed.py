@@ -64,7 +64,7 @@ class Feed:
         self._waiting = 0
         self.monitors: dict[tuple[str, int], DriftMonitor | None] = {}
         """By model and dimension; None where there can be none."""
-        self.left_out = 0
+        self.left_out = self._told = 0
         mine = ref(self)  # a cycle would keep monitors that nobody uses any more among the living
 
         def work() -> None:
@@ -146,6 +146,9 @@ class Feed:
         for length, rows in by_length.items():
             monitor = self._monitor(answer.model, length)
             if monitor is not None:
+                if lost := self.left_out - self._told:
+                    self._told += lost
+                    monitor.leave_out("overflow", lost)
                 monitor.add(np.stack(rows), session=answer.session, trace=answer.trace)
 
     def _monitor(self, model: str, dimension: int) -> DriftMonitor | None:

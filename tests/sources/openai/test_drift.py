@@ -96,7 +96,9 @@ def test_a_full_queue_leaves_out_and_counts(monitor, monkeypatch):
     with capture(drift=monitor), transport.client() as client:
         client.embeddings.create(model="m", input=["a"] * 6)
         assert drift_feed.feed.left_out == 6
-    assert seen_by(monitor) == 0
+        client.embeddings.create(model="m", input=["a"] * 5)
+    assert seen_by(monitor) == 5
+    assert monitor.invalid == {"overflow": 6}
 
 
 def test_undone_nothing_is_fed(monitor):
