@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
+import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 
@@ -17,6 +18,22 @@ from tests.sources.openai.websocket.peer import (
     answer,
     spoken,
 )
+
+MAJOR = int(openai.__version__.partition(".")[0])
+OLD = MAJOR < 3
+collect_ignore = ["test_harmless.py", "test_several.py", "test_translation.py"] if OLD else []
+"""Tests of sessions with lanes and of translations, which the client has since openai 3."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    """Skip what an old release of the client cannot connect to."""
+    try:
+        return (yield)
+    except AttributeError as error:
+        if OLD and error.name in ("connect", "responses"):
+            pytest.skip(str(error))
+        raise
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,17 +66,23 @@ def server(shared_server: Server) -> Server:
     return shared_server
 
 
+def settings(server: Server) -> dict[str, Any]:
+    """What a client is made with; the first releases speak TLS whatever the base URL says."""
+    given = {"api_key": "sk-test", "base_url": f"http://127.0.0.1:{server.port}/v1"}
+    if MAJOR < 2:
+        given["websocket_base_url"] = f"ws://127.0.0.1:{server.port}/v1"
+    return given
+
+
 @pytest.fixture
 def client(server: Server) -> Iterator[OpenAI]:
-    with OpenAI(api_key="sk-test", base_url=f"http://127.0.0.1:{server.port}/v1") as client:
+    with OpenAI(**settings(server)) as client:
         yield client
 
 
 @pytest.fixture
 async def aclient(server: Server) -> Any:
-    async with AsyncOpenAI(
-        api_key="sk-test", base_url=f"http://127.0.0.1:{server.port}/v1"
-    ) as client:
+    async with AsyncOpenAI(**settings(server)) as client:
         yield client
 
 

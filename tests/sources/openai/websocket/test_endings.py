@@ -244,9 +244,10 @@ async def test_a_cancelled_task_cancels_its_span(
 ) -> None:
     server.script = half
     waiting = asyncio.Event()
+    manager = aclient.responses.connect()
 
     async def work() -> None:
-        async with aclient.responses.connect() as connection:
+        async with manager as connection:
             await connection.response.create(model=MODEL, input="hello")
             await auntil(connection, "response.output_text.delta")
             waiting.set()
