@@ -20,6 +20,8 @@ from llmwatch.drift.subspace import NEAR, Doubles
 
 LEAST_BLOCKS = 4
 """Blocks from which dependence can be estimated at all."""
+USUAL = 0.975
+"""Shifts up to this quantile of those without drift have no effect."""
 NOTABLE = 1.25
 """Design effects below this one are taken for chance."""
 
@@ -43,7 +45,7 @@ class Verdict:
     foreign: float
     """At least this share of the window's items lies in excess in the residual's tail. 0 to 1."""
     effect: float
-    """The larger of `foreign` and of `centroid` without what chance alone explains of it."""
+    """The larger of `foreign` and of `centroid` without what chance may explain of it."""
     dependence: float
     """Design effect: how many items of this window tell as much as one independent item. 1: all
     are independent."""
@@ -71,10 +73,12 @@ def judge(reference: Reference, state: State) -> Verdict:
     effect_of_design = dependence(reference, state)
     inside = state.inside / many / reference.subspace.scales
     values = statistics(shift, inside, state.counts, reference.counts, reference.subspace)
-    alone = reference.null.p_values(values / _scales(reference, many, effect_of_design))
+    scales = _scales(reference, many, effect_of_design)
+    alone = reference.null.p_values(values / scales)
     centroid = float(values[0]) / reference.spread
     foreign = _excess(reference, state, effect_of_design)
-    real = max(centroid - effect_of_design / many - 1 / reference.size, 0.0)
+    usual = float(np.quantile(reference.null.replicates[0], USUAL) * scales[0])
+    real = max(centroid - usual / reference.spread, 0.0)
     return Verdict(
         float(reference.null.combined(alone)),
         p_centroid=float(alone[0]),
