@@ -2,7 +2,7 @@
 
     python examples/embeddings.py
 
-The vectors are neither copied nor looked at.
+The vectors are neither copied nor looked at (drift.py shows how to have them watched).
 """
 
 from __future__ import annotations
