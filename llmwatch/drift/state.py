@@ -141,7 +141,7 @@ def measure(
     Returns:
         The block, and which rows may not be usable.
 
-    Cost: 4 µs a row of 1536 dimensions, in blocks of 64.
+    Cost: 4 to 7 µs a row of 1536 dimensions, in blocks of 64.
     """
     subspace = reference.subspace
     with np.errstate(over="ignore", invalid="ignore"):

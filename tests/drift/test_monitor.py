@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from llmwatch import ConfigError, DriftMonitor
 from llmwatch.drift import files, origin, registry
 from llmwatch.drift.detector import Detector
-from llmwatch.drift.monitor import BLOCK, MOST_KEYS, OTHER
+from llmwatch.drift.intake import BLOCK
+from llmwatch.drift.keys import MOST_KEYS, OTHER
 from llmwatch.drift.verdict import Verdict
 from tests.drift.conftest import WINDOW
 
@@ -125,8 +126,9 @@ def test_what_cannot_be_used_is_counted_and_dropped(domains, monitor, caplog):
     monitor.add(np.zeros((2, 5)))
     monitor.add([["no"], ["numbers"]])
     monitor.add(np.zeros((2, 2, 2)))
+    monitor.add(rows, session=["one", "too few"])
     status = monitor.status()
-    assert status.invalid == {"nan": 1, "inf": 1, "zero": 1, "dimension": 3, "unreadable": 2}
+    assert status.invalid == {"nan": 1, "inf": 1, "zero": 1, "dimension": 3, "unreadable": 6}
     assert status.keys[0].seen == 1
     assert len(caplog.records) == 1
     assert "384 dimensions" in caplog.text
@@ -218,6 +220,13 @@ def test_keys_are_watched_apart_and_bounded(domains, monitor):
     assert sum(each.seen for each in status.keys) == (MOST_KEYS + 10) * BLOCK
 
 
+def test_keys_are_bounded_while_the_reference_is_learned():
+    monitor = DriftMonitor("learner", "first:4000", window=1000)
+    for index in range(MOST_KEYS + 10):
+        monitor.add(np.ones((BLOCK, 3)) * index + 1, key=f"route{index}")
+    assert len(monitor.status().seen) == MOST_KEYS + 1
+
+
 def test_one_key_may_drift_alone(domains, monitor):
     for _ in range(3):
         monitor.add(domains.wordnet[1000:1200], key="en")
@@ -286,14 +295,15 @@ def test_threads_lose_nothing(domains, monitor):
     for thread in threads:
         thread.join()
     assert monitor.status().keys[0].seen == 800
-    assert monitor._windows[""].totals().sum() == 800
+    assert monitor._keys.windows[""].totals().sum() == 800
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_begins_anew(domains, monitor):
     monitor.add(domains.wordnet[1000:1100])
     monitor.add(domains.wordnet[1000])
-    monitor._lock.acquire()  # as if another thread were adding
+    lock = monitor._intake._lock
+    lock.acquire()  # as if another thread were adding
     try:
         child = os.fork()
         if child == 0:
@@ -306,7 +316,7 @@ def test_a_forked_child_begins_anew(domains, monitor):
             finally:
                 os._exit(status)
     finally:
-        monitor._lock.release()
+        lock.release()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert monitor.status().keys[0].seen == 101
 

@@ -1,0 +1,69 @@
+"""The windows of a monitor's keys: as many as were used last, and one for the rest."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmwatch.drift.reference import Reference
+from llmwatch.drift.window import Window
+
+MOST_KEYS = 64
+OTHER = "_other"
+"""The key that takes what is left of keys that had to make room."""
+
+
+class Keys:
+    """Windows by key. The caller holds a lock.
+
+    Args:
+        make: Makes the window of a new key.
+    """
+
+    def __init__(self, make: Callable[[Reference], Window]) -> None:
+        self._make = make
+        self.windows: OrderedDict[str, Window] = OrderedDict()
+        self.seen: Counter[str] = Counter()
+        """Embeddings so far."""
+        self._gone: NDArray[np.int64] | None = None
+        """Residuals in each bin, of the full panes of keys that had to make room."""
+
+    def count(self, key: str, many: int) -> None:
+        """Count embeddings that are not compared with anything yet."""
+        self.seen[key if key in self.seen or len(self.seen) < MOST_KEYS else OTHER] += many
+
+    def window(self, key: str, reference: Reference) -> Window:
+        """The window of a key, which becomes the one that was used last."""
+        window = self.windows.get(key)
+        if window is None:
+            own = [each for each in self.windows if each not in ("", OTHER)]
+            if key and len(own) >= MOST_KEYS:
+                self._make_room(own[0], reference)
+            self.windows[key] = window = self._make(reference)
+        self.windows.move_to_end(key)
+        return window
+
+    def clear(self) -> None:
+        """Forget all windows: they belonged to another reference."""
+        self.windows.clear()
+        self._gone = None
+
+    def residuals(self, reference: Reference) -> NDArray[np.int64]:
+        """Residuals in each bin since the reference is there, of all keys."""
+        found = np.zeros(len(reference.counts), np.int64)
+        for window in self.windows.values():
+            found += window.totals()
+        return found if self._gone is None else found + self._gone
+
+    def _make_room(self, oldest: str, reference: Reference) -> None:
+        """Give the unfinished pane of the key that was longest unused to `OTHER`."""
+        gone = self.windows.pop(oldest)
+        self._gone = gone.done if self._gone is None else self._gone + gone.done
+        self.seen[OTHER] += self.seen.pop(oldest, 0)
+        other = self.windows.get(OTHER)
+        if other is None:
+            self.windows[OTHER] = other = self._make(reference)
+        other.absorb(gone)
