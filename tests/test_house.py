@@ -60,6 +60,54 @@ def test_importing_llmwatch_loads_nothing_heavy_and_little_else():
     assert len(added) <= FEW, added
 
 
+LATER = {
+    "llmwatch.export.console",
+    "llmwatch.export.local_store",
+    "llmwatch.signals.content",
+    "llmwatch.signals.prices",
+    "llmwatch.sources.openai.channel",
+    "llmwatch.sources.openai.content",
+    "llmwatch.sources.openai.dialects",
+    "numpy",
+    "opentelemetry.exporter",
+    "opentelemetry.propagate",
+}
+"""What is imported when it is first needed: not by a plain call of an application that has its own
+providers."""
+FEW_FOR_A_CALL = 85
+"""Modules that instrumenting, and a first call, may add to such an application: each takes 0.2 to
+1 ms. `nox -s bench` measures the whole."""
+
+A_CALL = """
+import json, sys
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.trace import TracerProvider
+from tests.sources.openai.transport import client
+
+complete = client().chat.completions.create
+before = set(sys.modules)
+import llmwatch
+
+llmwatch.instrument(
+    tracer_provider=TracerProvider(),
+    meter_provider=MeterProvider(),
+    logger_provider=LoggerProvider(),
+    sources=["openai"],
+    cost=False,
+)
+complete(model="m", messages=[])
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+
+
+def test_a_first_call_loads_what_it_needs_and_no_more():
+    pytest.importorskip("openai")
+    added = [name for name in json.loads(python(A_CALL)) if not f"{name}.".startswith("openai.")]
+    assert not {name for name in added if any(f"{name}.".startswith(f"{each}.") for each in LATER)}
+    assert len(added) <= FEW_FOR_A_CALL, added
+
+
 def test_imports_point_down():
     done = subprocess.run(
         [sys.executable, "-c", "from importlinter.cli import import_linter as go; go()", "lint"],

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial, wraps
 from time import perf_counter
-from timeit import timeit
 from typing import Any
 
 import pytest
@@ -15,6 +14,8 @@ from opentelemetry.trace import SpanKind
 
 from llmwatch import semconv
 from llmwatch.sources.decorators import watch
+from tests.benchmarks.interleaved import seconds as seconds_of
+from tests.benchmarks.table import seconds
 from tests.watched import Watched, watched
 
 FEW, MANY = 100, 1100
@@ -70,64 +71,71 @@ def timed_by_hand(items: int) -> Iterator[int]:
         yield item
 
 
-def seconds(*functions: Callable[[], Any], number: int) -> list[float]:
-    """The best of many short rounds of each, by turns, for one call."""
-    best = [float("inf")] * len(functions)
-    for _ in range(150):
-        for index, function in enumerate(functions):
-            best[index] = min(best[index], timeit(function, number=number))
-    return [each / number for each in best]
-
-
-def report(benchmark: Any, ours: float, baseline: float, bare: float, unit: str) -> float:
-    """Put the ratio and what is added beside the benchmark's own figures."""
-    benchmark.extra_info[f"added_ns_per_{unit}"] = round((ours - bare) * 1e9)
-    benchmark.extra_info["ratio_to_baseline"] = round(ours / baseline, 2)
-    return ours / baseline
-
-
 def drain(items: Iterator[Any]) -> None:
     for _ in items:
         pass
 
 
+@pytest.fixture
+def judge(benchmark, overhead):
+    """Note what is added, and judge its ratio to a baseline."""
+
+    def note(what: str, against: str, ours: float, baseline: float, bare: float, most: float):
+        benchmark.extra_info["added"] = seconds(ours - bare)
+        overhead(
+            "Inside", what, seconds(ours - bare), f"{against}: {seconds(baseline - bare)}",
+            ours / baseline, most,
+        )  # fmt: skip
+
+    return note
+
+
 @pytest.mark.benchmark(group="decorators: not instrumented")
-def test_a_call_that_nobody_watches(benchmark):
+def test_a_call_that_nobody_watches(benchmark, judge):
     """About what any decorator costs."""
     ours, baseline = watch(answer), thinnest(answer)
     benchmark(ours, "a")
-    times = seconds(*(partial(each, "a") for each in (ours, baseline, answer)), number=1000)
-    assert report(benchmark, *times, "call") < 1.5
+    times = seconds_of(*(partial(each, "a") for each in (ours, baseline, answer)), number=1000)
+    judge("`@watch`, not instrumented: a call", "a decorator that does nothing", *times, most=1.5)
 
 
 @pytest.mark.benchmark(group="decorators: not instrumented")
-def test_a_stream_that_nobody_watches(benchmark):
+def test_a_stream_that_nobody_watches(benchmark, overhead):
     """Nothing stands between the generator and its consumer."""
     ours = watch(stream)
     benchmark(lambda: drain(ours(MANY)))
-    ours_takes, bare = seconds(lambda: drain(ours(MANY)), lambda: drain(stream(MANY)), number=10)
-    assert report(benchmark, ours_takes, bare, bare, "stream") < 1.2
+    takes, bare = seconds_of(lambda: drain(ours(MANY)), lambda: drain(stream(MANY)), number=10)
+    overhead(
+        "Inside",
+        f"`@watch`, not instrumented: a stream of {MANY}",
+        seconds(takes),
+        f"bare: {seconds(bare)}",
+        takes / bare,
+        1.2,
+    )
 
 
 @pytest.mark.benchmark(group="decorators: watched")
-def test_a_watched_call(benchmark):
+def test_a_watched_call(benchmark, judge):
     """Span, record and metrics, against one span and one histogram by hand."""
     with watched() as seen:
         ours, baseline = watch(answer), by_hand(seen)
         benchmark(ours, "a")
-        times = seconds(*(partial(each, "a") for each in (ours, baseline, answer)), number=20)
-    assert report(benchmark, *times, "call") < 4
+        times = seconds_of(*(partial(each, "a") for each in (ours, baseline, answer)), number=20)
+    judge("`@watch`: a call", "by hand", *times, most=4)
 
 
 @pytest.mark.benchmark(group="decorators: watched")
-def test_an_item_of_a_watched_stream(benchmark):
+def test_an_item_of_a_watched_stream(benchmark, judge):
     """Context put in place and taken away, two readings kept; no span and no metric per item."""
     with watched():
         ours = watch(stream)
         benchmark(lambda: drain(ours(MANY)))
         streams = [(each, items) for each in (ours, timed_by_hand, stream) for items in (FEW, MANY)]
-        times = seconds(*(lambda each=each, n=n: drain(each(n)) for each, n in streams), number=1)
+        times = seconds_of(
+            *(lambda each=each, n=n: drain(each(n)) for each, n in streams), number=1
+        )
     items = MANY - FEW
     few, many = times[::2], times[1::2]
     each_item = [(long - short) / items for short, long in zip(few, many, strict=True)]
-    assert report(benchmark, *each_item, "item") < 6
+    judge("`@watch`: an item of a stream", "two clock readings, kept", *each_item, most=6)

@@ -1,0 +1,207 @@
+"""A process that works while nobody, something or llmwatch watches, block by block, as it is told.
+
+``python -m tests.benchmarks.worker WATCHER``: one JSON list a line on its stdin is a command and its
+arguments, one JSON value a line on its stdout is the answer.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import sys
+import tracemalloc
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from time import process_time_ns
+from typing import Any
+
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import (
+    BatchLogRecordProcessor,
+    LogRecordExporter,
+    LogRecordExportResult,
+)
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+
+from tests.benchmarks.work import WORK, Unit
+
+DELIVER_EVERY = 100
+"""Calls after which what was seen is delivered where many are made, for the queues are bounded."""
+
+
+class _NoSpans(SpanExporter):
+    def export(self, spans: Sequence[Any]) -> SpanExportResult:
+        return SpanExportResult.SUCCESS
+
+
+class _NoLogs(LogRecordExporter):
+    def export(self, batch: Sequence[Any]) -> LogRecordExportResult:
+        return LogRecordExportResult.SUCCESS
+
+    def shutdown(self) -> None:
+        return None
+
+    def force_flush(self, timeout_millis: int = 0) -> bool:
+        return True
+
+
+class Pipeline:
+    """The application's providers: batched, with exporters that send nothing."""
+
+    def __init__(self) -> None:
+        self._spans = BatchSpanProcessor(_NoSpans(), max_queue_size=65536)
+        self._logs = BatchLogRecordProcessor(_NoLogs(), max_queue_size=65536)
+        self._reader = InMemoryMetricReader()
+        self.tracer_provider = TracerProvider(shutdown_on_exit=False)
+        self.tracer_provider.add_span_processor(self._spans)
+        self.meter_provider = MeterProvider([self._reader], shutdown_on_exit=False)
+        self.logger_provider = LoggerProvider(shutdown_on_exit=False)
+        self.logger_provider.add_log_record_processor(self._logs)
+
+        self.fold: Callable[[], object] = lambda: None
+        """What the watcher does on a thread of its own; here it is part of what is measured."""
+
+    def deliver(self) -> None:
+        """Export everything now, so that it is part of what is measured."""
+        self.fold()
+        self._spans.force_flush()
+        self._logs.force_flush()
+
+    def collect(self) -> None:
+        """What happens at every export interval, once, however many calls there were."""
+        self._reader.get_metrics_data()
+
+
+def _nobody(pipeline: Pipeline) -> None:
+    return None
+
+
+def _by_hand(pipeline: Pipeline) -> None:
+    from tests.benchmarks.by_hand import ByHand
+
+    ByHand(pipeline.tracer_provider, pipeline.meter_provider).install()
+
+
+def _llmwatch(pipeline: Pipeline, **settings: Any) -> None:
+    import llmwatch
+    from llmwatch import session
+
+    llmwatch.instrument(
+        tracer_provider=pipeline.tracer_provider,
+        meter_provider=pipeline.meter_provider,
+        logger_provider=pipeline.logger_provider,
+        **{"sources": ["openai"], "cost": False} | settings,
+    )
+    made = session.current()
+    assert made is not None
+    pipeline.fold = made.metrics.flush
+
+
+WATCHERS: dict[str, Callable[[Pipeline], None]] = {
+    "nobody": _nobody,
+    "by hand": _by_hand,
+    "llmwatch": _llmwatch,
+    "llmwatch with content": partial(_llmwatch, capture_content=True),
+    "llmwatch with every source": partial(_llmwatch, sources=None),
+}
+
+
+class Worker:
+    """The commands.
+
+    Args:
+        watcher: One of `WATCHERS`.
+    """
+
+    def __init__(self, watcher: str) -> None:
+        self._pipeline = Pipeline()
+        WATCHERS[watcher](self._pipeline)
+        self._units: dict[str, Unit] = {}
+
+    def run(self, work: str, times: int) -> float:
+        """CPU seconds of this process, all threads, for *times* units and their delivery."""
+        unit = self._unit(work)
+        before = process_time_ns()
+        self._block(unit, times)
+        return (process_time_ns() - before) / 1e9
+
+    def collect(self, times: int) -> float:
+        """CPU seconds of *times* collections of the metrics."""
+        self._pipeline.collect()
+        before = process_time_ns()
+        for _ in range(times):
+            self._pipeline.collect()
+        return (process_time_ns() - before) / 1e9
+
+    def count(self, work: str, times: int, helper: str) -> None:
+        """Let callgrind count the instructions of *times* units, and of their delivery."""
+        callgrind, unit = ctypes.CDLL(helper), self._unit(work)
+        gc.collect()
+        gc.disable()
+        callgrind.start()
+        self._block(unit, times)
+        callgrind.stop(work.encode())
+        gc.enable()
+
+    def resident(self, calls: int) -> int:
+        """Bytes by which the resident set grows over *calls* chats."""
+        before = self._resident()
+        self._many(calls)
+        return self._resident() - before
+
+    def traced(self, calls: int) -> int:
+        """Bytes that Python holds on to after *calls* chats, beyond what it held before."""
+        tracemalloc.start()
+        try:
+            self._many(DELIVER_EVERY)
+            before = tracemalloc.get_traced_memory()[0]
+            self._many(calls)
+            return tracemalloc.get_traced_memory()[0] - before
+        finally:
+            tracemalloc.stop()
+
+    def _unit(self, work: str) -> Unit:
+        unit = self._units.get(work)
+        if unit is None:
+            unit = self._units[work] = WORK[work]()
+            self._block(unit, 2)
+        return unit
+
+    def _block(self, unit: Unit, times: int) -> None:
+        for _ in range(times):
+            unit()
+        self._pipeline.deliver()
+
+    def _many(self, calls: int) -> None:
+        unit = self._unit("chat")
+        for _ in range(0, calls, DELIVER_EVERY):
+            self._block(unit, DELIVER_EVERY)
+            self._pipeline.collect()
+        gc.collect()
+
+    @staticmethod
+    def _resident() -> int:
+        pages = Path("/proc/self/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def main() -> None:
+    """Answer until stdin ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever else prints
+    worker = Worker(sys.argv[1])
+    print("null", file=answers, flush=True)
+    for line in sys.stdin:
+        name, *arguments = json.loads(line)
+        print(json.dumps(getattr(worker, name)(*arguments)), file=answers, flush=True)
+    os._exit(0)  # nothing is left to deliver
+
+
+if __name__ == "__main__":
+    main()
