@@ -81,7 +81,7 @@ def load(path: str | os.PathLike[str]) -> Reference:
         with np.load(path, allow_pickle=False) as file:
             about = json.loads(str(file["about"]))
             arrays = {name: file[name] for name in _ARRAYS}
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise _unusable(path, f"it is no drift reference ({error})") from None
     said = about.pop("sha256", None)
     if about.get("schema") != SCHEMA:

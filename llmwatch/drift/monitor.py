@@ -56,8 +56,8 @@ class DriftMonitor:
     Raises:
         ConfigError: If a setting or the reference file cannot be used.
 
-    Cost: an item 8 µs at 1536 dimensions, verdicts included; a verdict 0.2 ms; memory 0.6 MB for the
-    reference, 27 kB a key, and 12 MB while 2000 embeddings are gathered for one.
+    Cost: an item 8 µs at 1536 dimensions, verdicts included; a verdict 0.2 ms; memory 0.6 MB for
+    the reference, 27 kB a key, and 12 MB while 2000 embeddings are gathered for one.
 
     All keys are compared with the one reference: where routes or languages differ from each other
     by nature, give each a monitor of its own.
@@ -106,7 +106,7 @@ class DriftMonitor:
             rows = as_rows(reference)
             self._dimension = rows.shape[1]
             self._fit(lambda: rows)
-        registry.monitors.add(self)
+        registry.add(self)
 
     def _begin(self) -> None:
         """Start, or start anew in a forked child: what was seen is the parent's to tell."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from threading import Lock
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from llmwatch.drift.status import KeyStatus
 
 monitors: WeakSet[DriftMonitor] = WeakSet()
+_lock = Lock()
 
 listeners: list[Callable[[DriftMonitor, Change, KeyStatus], None]] = []
 """Called with every alarm that is raised or cleared, on the thread that noticed it."""
@@ -24,8 +26,22 @@ trace_of: list[Callable[[], str]] = []
 """The last one says the trace id of the caller, or nothing: for exemplars."""
 
 
+def add(monitor: DriftMonitor) -> None:
+    """Make a monitor known, for as long as somebody else holds it."""
+    with _lock:
+        monitors.add(monitor)
+
+
+def living() -> list[DriftMonitor]:
+    """The monitors that there are."""
+    with _lock:  # a set must not grow while it is read
+        return list(monitors)
+
+
 def _forked() -> None:
-    for monitor in list(monitors):
+    global _lock
+    _lock = Lock()
+    for monitor in living():
         monitor.forked()
 
 
