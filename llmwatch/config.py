@@ -232,7 +232,7 @@ def _boolean(value: Any, where: str) -> bool:
 def _number(low: float, high: float, kind: type[int] | type[float]) -> Callable[[Any, str], Any]:
     def parse(value: Any, where: str) -> Any:
         try:
-            if isinstance(value, bool):
+            if isinstance(value, bool) or (kind is int and isinstance(value, float)):
                 raise ValueError
             number = kind(value)
         except (TypeError, ValueError):
@@ -359,7 +359,9 @@ _PARSERS: dict[str, Callable[[Any, str], Any]] = {
     "sample_ratio": _number(0, 1, float),
     "export_interval": _number(0.01, 86_400, float),
     "console": _boolean,
-    "store_path": lambda value, where: _text(os.fspath(value), where),
+    "store_path": lambda value, where: _text(
+        os.fspath(value) if isinstance(value, os.PathLike) else value, where
+    ),
     "store_limit": _number(65_536, 1 << 50, int),
     "operation_events": _boolean,
     "stream_usage": _boolean,

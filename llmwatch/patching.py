@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from itertools import groupby
 from threading import RLock
 from types import ModuleType
@@ -100,8 +101,10 @@ class Patches:
             if row.optional:
                 return []
             raise
-        inherited = isinstance(owner, type) and name not in vars(owner)
-        ours = wrapt.FunctionWrapper(original, _armed(self, row.wrapper))
+        wrapper, inherited = _armed(self, row.wrapper), False
+        if isinstance(owner, type) and name not in vars(owner):
+            wrapper, inherited = _resolved(owner, name, wrapper), True
+        ours = wrapt.FunctionWrapper(original, wrapper)
         setattr(owner, name, ours)
         return [_Applied(owner, name, original, ours, inherited)]
 
@@ -113,6 +116,19 @@ def _armed(patches: Patches, wrapper: Wrapper) -> Wrapper:
         if patches.armed:
             return wrapper(wrapped, instance, args, kwargs)
         return wrapped(*args, **kwargs)
+
+    return call
+
+
+def _resolved(owner: type, name: str, wrapper: Wrapper) -> Wrapper:
+    """Look the inherited method up at each call: somebody may patch the base class after us."""
+
+    def call(
+        wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if isinstance(instance, owner):
+            wrapped = getattr(super(owner, instance), name)
+        return wrapper(wrapped, instance, args, kwargs)
 
     return call
 
@@ -149,6 +165,10 @@ def when_imported(module: str, callback: Callable[[ModuleType], None]) -> None:
     wrapt's import hooks cannot be taken back, so one hook a module is registered for the life of
     the process, and what it calls is kept here, where it can be removed.
     """
+    loaded = sys.modules.get(module)
+    if loaded is not None and getattr(loaded.__spec__, "_initializing", False):
+        # Another thread imports it at this moment: this waits until it is done.
+        import_module(module)
     with _waiting_lock:
         loaded = sys.modules.get(module)
         if loaded is None:

@@ -24,6 +24,7 @@ from llmwatch.export.dropped import dropped_counts
 from llmwatch.export.pipeline import Pipeline
 from llmwatch.export.providers import Providers
 from llmwatch.signals import active
+from llmwatch.signals.cost import load as load_prices
 from llmwatch.signals.drift import Alarms
 from llmwatch.signals.drift_feed import Feed
 from llmwatch.signals.events import Events
@@ -70,7 +71,10 @@ class Session:
         self.pipeline.on_change(self._rewire)
         self.pipeline.on_fork(self._forked)
         self.pipeline.on_flush(self._fold)
+        self.pipeline.on_end(self.signals.abandon_all)
         self.pipeline.install()
+        if self.config.cost:
+            load_prices()
         gc.callbacks.append(self.signals.on_collection)
         active.signals = self.signals
         self._undo.append(Alarms(self.signals).undo)
@@ -93,6 +97,7 @@ class Session:
             gc.callbacks.remove(self.signals.on_collection)
         while self._undo:
             self._undo.pop()()
+        self.signals.abandon_all()
         # The readers must collect while our counts are still at their door.
         done = self.flush(timeout)
         self._feed = None  # its monitors were to be collected until now
@@ -101,6 +106,7 @@ class Session:
         return self.pipeline.undo(max(deadline - monotonic(), 0.0)) and done
 
     def _fold(self) -> None:
+        self.signals.finish_late()
         if self.signals.holder is not None:
             self.signals.holder.release()
         if self._feed is not None:

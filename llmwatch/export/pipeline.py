@@ -54,6 +54,7 @@ class Pipeline:
         self._on_change: list[Callable[[Providers], object]] = []
         self._on_fork: list[Callable[[], object]] = []
         self._on_flush: list[Callable[[], object]] = []
+        self._on_end: list[Callable[[], object]] = []
         self._patches = global_providers.followed(self._follow)
         self._end = ProcessEnd(self._finish, sigterm=config.handle_sigterm)
         self._undo_fork: Callable[[], None] | None = None
@@ -76,6 +77,13 @@ class Pipeline:
     def on_flush(self, callback: Callable[[], object]) -> None:
         """Call *callback* before each flush, to hand to the providers what waits elsewhere."""
         self._on_flush.append(callback)
+
+    def on_end(self, callback: Callable[[], object]) -> None:
+        """Call *callback* when the process ends, before the last flush.
+
+        It runs on a thread of its own: a signal may have come while this one held a lock.
+        """
+        self._on_end.append(callback)
 
     def install(self) -> None:
         """Watch the global providers, forks, and the end of the process."""
@@ -118,7 +126,12 @@ class Pipeline:
 
     def _finish(self) -> None:
         """At the end of the process: all that is queued leaves, and nothing outlasts the bound."""
-        self.flush(self.config.flush_timeout)
+        deadline = monotonic() + self.config.flush_timeout
+        calls = [Call(callback) for callback in self._on_end]
+        for call in calls:
+            call.start()
+        wait(calls, deadline)
+        self.flush(max(deadline - monotonic(), 0.0))
 
     def _announce(self) -> None:
         for callback in tuple(self._on_change):

@@ -6,9 +6,9 @@ it; this module says what that means. A chunk is not a token.
 A chunk that was already there when a slow consumer asked says nothing of the server. Such a chunk
 is *ready*: the consumer was away for longer than `TOLERANCE`, and then waited for less than that or
 for less than a tenth of its absence (a wait so short may be the client's own decoding). So are the
-chunks behind it that came without a wait: they piled up meanwhile. Gaps on either side of a ready
-chunk are left out of every statistic, so each remaining gap is the server's within `TOLERANCE`
-plus the client's decoding.
+chunks behind it, which piled up meanwhile, until one is waited for as long as `LONG_WAIT`, or two
+in a row for longer than `TOLERANCE`. Gaps on either side of a ready chunk are left out of every
+statistic, so each remaining gap is the server's within `TOLERANCE` plus the client's decoding.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from typing import NamedTuple
 
 TOLERANCE = 0.001
 """Seconds. What a consumer may take between two chunks without hiding the server's own time."""
+
+LONG_WAIT = 0.005
+"""Seconds. A wait that no decoding takes, not even on a busy machine."""
 
 SHORT_WAIT = 0.1
 """Share of the consumer's absence below which a wait is too short to be told from decoding."""
@@ -138,12 +141,14 @@ class Timeline:
     def _ready(self, pauses: list[float]) -> set[int]:
         if max(pauses) <= TOLERANCE:
             return set()
-        ready, piled_up = set(), False
+        ready: set[int] = set()
+        piled_up = waited = False
         for index, pause in enumerate(pauses):
-            wait = self.got[index] - self.asked[index]
+            before, wait = waited, self.got[index] - self.asked[index]
+            waited = wait >= TOLERANCE
             if pause > TOLERANCE:
                 piled_up = wait < max(TOLERANCE, pause * SHORT_WAIT)
-            elif wait >= TOLERANCE:
+            elif wait >= LONG_WAIT or (waited and before):
                 piled_up = False
             if piled_up:
                 ready.add(index)

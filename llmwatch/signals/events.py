@@ -174,7 +174,10 @@ class Events:
         if self._config.capture_content.on_events:
             from llmwatch.signals.content import clean_text
 
-            message = clean_text(self._config, re.sub(_QUOTED_KEY, "(secret)", str(error)))
+            quoted = re.sub(_QUOTED_KEY, "(secret)", str(error))
+            for secret in operation.secrets:
+                quoted = quoted.replace(secret, "(secret)")
+            message = clean_text(self._config, quoted)
             if message:
                 found[semconv.EXCEPTION_MESSAGE] = message
         return found

@@ -73,7 +73,7 @@ class Metrics:
         alone = self._door is None and bool(recorded)
         self._wake_at = 1 if alone else QUEUE_WAKE
         self._worker = Worker(self.flush, RECORD_PAUSE if alone else 0.0)
-        self._live: Mapping[int, Series] = {}
+        self._in_flight: Callable[[], list[Series]] = list
         self._seen: dict[Series, int] = {}
         self._drops: Callable[[], dict[str, int]] = dict
         self._observed = Observed(meter)
@@ -91,13 +91,13 @@ class Metrics:
         if len(queue) >= self._wake_at or self._gaps >= GAPS_WAKE:
             self._press()
 
-    def watch_active(self, live: dict[int, Series]) -> None:
+    def watch_active(self, active: Callable[[], list[Series]]) -> None:
         """Report how many operations are in flight, by series.
 
         Args:
-            live: The series of each; read whenever a reader collects, never changed.
+            active: Gives the series of each; called whenever a reader collects.
         """
-        self._live = live
+        self._in_flight = active
 
     def watch_dropped(self, counts: Callable[[], dict[str, int]]) -> None:
         """Report what telemetry was dropped.
@@ -193,7 +193,7 @@ class Metrics:
             self._observed.watch(semconv.DRIFT_METRICS[name], source)
 
     def _active(self) -> list[Observation]:
-        counted = Counter(list(self._live.values()))
+        counted = Counter(self._in_flight())
         if len(self._seen) > MOST_SERIES:
             self._seen.clear()
         # A series that has ended is zero, and is said to be: left out, it would look unchanged.

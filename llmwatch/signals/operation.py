@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextvars import Token
 from time import perf_counter, time_ns
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 from weakref import ref
 
 from opentelemetry import context as otel_context
@@ -30,7 +30,7 @@ from llmwatch.signals.context import (
     AttributeValue,
     detach,
 )
-from llmwatch.signals.cost import prepare, price
+from llmwatch.signals.cost import price
 from llmwatch.signals.events import Events
 from llmwatch.signals.metrics import Metrics
 from llmwatch.signals.observed import Source
@@ -97,6 +97,8 @@ class Operation:
     """Set for streamed operations only."""
     content: Content | None = None
     """Set only where content is captured."""
+    secrets: tuple[str, ...] = ()
+    """Keys that an error message must not quote."""
     local: bool = False
     """True where the model runs in this process."""
     ticket: int = 0
@@ -104,6 +106,7 @@ class Operation:
     absorbs: bool = False
     """True: operations inside this one are part of it and get none of their own."""
     ending: Ending | None = None
+    _undo: Callable[[], None] | None = None
     reader: Callable[[Operation], None] | None = None
     """Called once just before the end with this operation, to write on it what was seen. It must
     not refer to the operation: a cycle would keep a dropped one alive."""
@@ -134,6 +137,10 @@ class Operation:
         """False once finished."""
         return id(self) in self._signals.live
 
+    def at_end(self, undo: Callable[[], None]) -> None:
+        """Call *undo* once when this operation ends; it must not refer to it."""
+        self._undo = undo
+
     def enter(self) -> Token[Context]:
         """Make this operation and its span current; give the result to `leave`."""
         return otel_context.attach(otel_context.set_value(OPERATION_KEY, self, self.context))
@@ -158,6 +165,8 @@ class Operation:
         if self._signals.live.pop(id(self), None) is None:
             return
         with _FINISH:
+            if self._undo is not None:
+                self._undo()
             if ending is None and error is not None and self.timeline is not None:
                 ending = ending_of(error)
             self.ending = ending
@@ -189,6 +198,20 @@ class Operation:
             self.abandon()
 
 
+class InFlight(ref[Operation]):
+    """A weak reference to an operation in flight, and what its metrics are told apart by."""
+
+    __slots__ = ("series",)
+    series: Series
+
+    @classmethod
+    def of(cls, operation: Operation, series: Series) -> Self:
+        """Refer to *operation*."""
+        made = cls(operation)
+        made.series = series
+        return made
+
+
 class Signals:
     """Makes operations, and turns finished ones into spans, metrics and events.
 
@@ -208,7 +231,7 @@ class Signals:
         self.events = events
         self.listeners: tuple[Listener, ...] = ()
         self.holder: Holder | None = None
-        self.live: dict[int, Series] = {}
+        self.live: dict[int, InFlight] = {}
         """Operations in flight, by id; removing one is what decides who finishes it."""
         self.collecting = False
         """True while the garbage collector runs, on whatever thread."""
@@ -220,11 +243,11 @@ class Signals:
         self._metric_keys = tuple(
             semconv.METRIC_ATTRIBUTES.get(key, key) for key in config.metric_attributes
         )
-        metrics.watch_active(self.live)
+        metrics.watch_active(self.active)
 
     def rewire(self, tracer: trace.Tracer, metrics: Metrics, events: Events) -> None:
         """Send everything elsewhere from now on; operations in flight go there too."""
-        metrics.watch_active(self.live)
+        metrics.watch_active(self.active)
         if metrics is not self.metrics:
             for metric, source in self._observed:
                 metrics.observe(metric, source)
@@ -256,6 +279,17 @@ class Signals:
             with _ABANDON:
                 self.late.popleft().finish(ending="abandoned")
 
+    def active(self) -> list[Series]:
+        """The series of every operation in flight."""
+        return [each.series for each in list(self.live.values())]
+
+    def abandon_all(self) -> None:
+        """End whatever is still in flight: at the end of the process, or of watching."""
+        self.finish_late()
+        for each in list(self.live.values()):
+            if (operation := each()) is not None:
+                operation.abandon()
+
     def start(
         self,
         name: str,
@@ -285,11 +319,12 @@ class Signals:
         with _START:
             if self.late:
                 self.finish_late()
-            if self.config.cost:
-                prepare()
             parent = otel_context.get_current()
             if parent.get(_SUPPRESS) or parent.get(_SUPPRESS_SDK):
                 return None
+            if model is not None and not model.isascii():
+                # A lone surrogate would fail the whole batch of spans at its export.
+                model = model.encode("utf-8", "replace").decode()
             extra: Mapping[str, AttributeValue] = parent.get(ATTRIBUTES_KEY) or NO_ATTRIBUTES  # type: ignore[assignment]
             known = _known(name, provider, model, server_address, server_port)
             known.update(attributes)
@@ -312,8 +347,8 @@ class Signals:
                 operation.extra = extra
             operation.server_address = server_address
             operation.server_port = server_port
-            self.live[id(operation)] = Series(
-                name, provider, model, None, server_address, server_port
+            self.live[id(operation)] = InFlight.of(
+                operation, Series(name, provider, model, None, server_address, server_port)
             )
             for listener in self.listeners:
                 with _LISTEN:
@@ -328,11 +363,16 @@ class Signals:
         if operation.reader is not None:
             with Guard("signals.read"):
                 operation.reader(operation)
-        timing = operation.timeline.summary() if operation.timeline is not None else None
-        error_type = operation.error_type
-        if error is not None and error_type is None:
-            error_type = type(error).__qualname__
-        record = self._record(operation, duration, ended_at, timing, error_type)
+        record = None
+        try:
+            timing = operation.timeline.summary() if operation.timeline is not None else None
+            error_type = operation.error_type
+            if error is not None and error_type is None:
+                error_type = type(error).__qualname__
+            record = self._record(operation, duration, ended_at, timing, error_type)
+        finally:
+            if record is None:
+                operation.span.end(ended_at)
         # An error is not held: its traceback would keep the user's objects alive.
         holder = self.holder if error is None else None
         if holder is None or not holder.hold(operation, record):
@@ -344,12 +384,14 @@ class Signals:
         """Tell of an operation that has ended, everywhere; from any thread."""
         error_type = record.series.error_type
         span = operation.span
-        if span.is_recording() or self.events.details:
-            span.set_attributes(span_attributes(operation, record, self.config, self._versions))
-            if error_type is not None:
-                span.set_status(Status(StatusCode.ERROR, _describe(error, error_type)))
-        span.end(record.ended_at)
-        self.metrics.put(record)
+        try:
+            if span.is_recording() or self.events.details:
+                span.set_attributes(span_attributes(operation, record, self.config, self._versions))
+                if error_type is not None:
+                    span.set_status(Status(StatusCode.ERROR, _describe(error, error_type)))
+        finally:
+            span.end(record.ended_at)
+            self.metrics.put(record)
         self.events.emit(operation, record, error)
         for listener in self.listeners:
             with _LISTEN:
@@ -364,8 +406,8 @@ class Signals:
         error_type: str | None,
     ) -> OperationRecord:
         usage = operation.usage
-        if usage is None and self.config.estimate_usage and timing is not None and timing.chunks:
-            operation.usage = usage = Usage(output_tokens=timing.chunks, estimated=True)
+        if usage is None and self.config.estimate_usage and timing is not None:
+            operation.usage = usage = _estimate(timing)
         extra = operation.extra
         series = Series(
             operation.name,
@@ -392,9 +434,15 @@ class Signals:
         )
 
     def _cost(self, series: Series, usage: Usage | None, operation: Operation) -> float | None:
-        if usage is None or not self.config.cost:
-            return None
+        if usage is None or not self.config.cost or operation.name == "fetch_response":
+            return None  # what is fetched was paid for when it was made
         return price(series, usage, operation.attributes.get(semconv.OPENAI_RESPONSE_SERVICE_TIER))
+
+
+def _estimate(timing: StreamTiming) -> Usage | None:
+    """Output tokens counted from chunks that carried output, where there were any."""
+    tokens = timing.chunks - timing.quiet_chunks
+    return Usage(output_tokens=tokens, estimated=True) if tokens else None
 
 
 def _known(

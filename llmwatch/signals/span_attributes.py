@@ -38,6 +38,7 @@ def span_attributes(
         (semconv.RESPONSE_ID, operation.response_id),
         (semconv.RESPONSE_FINISH_REASONS, operation.finish_reasons),
         (semconv.ERROR_TYPE, record.series.error_type),
+        (semconv.STREAM_ENDING, operation.ending),
         (semconv.CLIENT_WAIT, record.client_wait),
         (semconv.COST, record.cost),
     )
@@ -81,7 +82,6 @@ def _add_timing(
     assert timing is not None
     _add(
         found,
-        (semconv.STREAM_ENDING, operation.ending),
         (semconv.STREAM_CHUNKS, timing.chunks),
         (semconv.STREAM_READY_CHUNKS, timing.ready_chunks or None),
         (semconv.STREAM_SERVER_WAIT, timing.server_wait),

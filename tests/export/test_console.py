@@ -28,7 +28,7 @@ def streamed() -> Any:
     [
         (
             OperationRecord(SERIES, 1.24, 0, Usage(12, 85), streamed(), cost=0.0000528),
-            "llmwatch chat gpt-4o-mini  1.24 s  first 310 ms  12→85 tok  68.5 tok/s  $0.0000528",
+            "llmwatch chat gpt-4o-mini  1.24 s  first 310 ms  12→85 tok  94.4 tok/s  $0.0000528",
         ),
         (
             OperationRecord(SERIES, 0.1, 0, Usage(2), cost=4e-8),

@@ -7,13 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmwatch.measure.record import OperationRecord, Series, Usage
-from llmwatch.measure.timeline import SHORT_WAIT, TOLERANCE, StreamTiming, Timeline
+from llmwatch.measure.timeline import LONG_WAIT, SHORT_WAIT, TOLERANCE, StreamTiming, Timeline
 
 steps = st.lists(
     st.tuples(
         st.floats(0, 3 * TOLERANCE)
         | st.floats(0, 100 * TOLERANCE),  # the consumer's pause before it asks
-        st.floats(0, 3 * TOLERANCE),  # the wait until the chunk is there
+        st.floats(0, 3 * TOLERANCE)
+        | st.floats(0, 9 * TOLERANCE),  # the wait until the chunk is there
         st.booleans(),  # a chunk that carries no output by its kind
     ),
     max_size=30,
@@ -42,15 +43,17 @@ def naive_gaps(timeline: Timeline) -> list[float]:
 
 
 def naive_ready(timeline: Timeline) -> set[int]:
-    """A chunk is ready if its consumer was away, or the chunk before it was ready, and it had not
-    to be waited for."""
+    """A chunk is ready if its consumer was away and it had not to be waited for, or if the one
+    before it was ready, unless both of them had to be waited for, or this one for long."""
     ready: set[int] = set()
-    for index, (asked, got) in enumerate(zip(timeline.asked, timeline.got, strict=True)):
-        pause, wait = asked - (timeline.got[index - 1] if index else timeline.started), got - asked
+    waits = [got - asked for asked, got in zip(timeline.asked, timeline.got, strict=True)]
+    for index, wait in enumerate(waits):
+        pause = timeline.asked[index] - (timeline.got[index - 1] if index else timeline.started)
         if pause > TOLERANCE:
             late = wait < max(TOLERANCE, SHORT_WAIT * pause)
         else:
-            late = index - 1 in ready and wait < TOLERANCE
+            both = index > 0 and min(wait, waits[index - 1]) >= TOLERANCE
+            late = index - 1 in ready and not both and wait < LONG_WAIT
         if late:
             ready.add(index)
     return ready

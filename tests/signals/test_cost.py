@@ -185,7 +185,13 @@ def test_a_list_that_the_application_replaced_is_followed() -> None:
 def test_many_models_are_not_all_kept() -> None:
     for number in range(prices.MOST_MODELS + 10):
         price(series(f"model-{number}"), Usage(1, 1))
-    assert len(cost._state.prices._models) <= prices.MOST_MODELS
+    assert len(cost._prices._models) <= prices.MOST_MODELS
+
+
+@pytest.fixture(autouse=True)
+def _loaded() -> None:
+    """The list is there, as after `instrument`."""
+    cost.load()
 
 
 def run(code: str) -> str:
@@ -202,43 +208,20 @@ series, usage = Series("chat", "openai", "gpt-4o"), Usage(1000, 100)
 """
 
 
-def test_the_first_call_of_a_process_has_its_cost_prepared_or_not() -> None:
-    assert run(PRELUDE + "print(cost.price(series, usage))") == "0.0035"
-    assert run(PRELUDE + "cost.prepare(); print(cost.price(series, usage))") == "0.0035"
+def test_no_call_waits_for_the_list() -> None:
+    """A process that did not load it has no costs, at once; one that did has them."""
+    assert run(PRELUDE + "print(cost.price(series, usage))") == "None"
+    assert run(PRELUDE + "cost.load(); print(cost.price(series, usage))") == "0.0035"
 
 
-def test_without_the_package_there_is_no_cost_and_no_thread() -> None:
+def test_without_the_package_there_is_no_cost() -> None:
     code = """
-import sys, threading
+import sys
 sys.modules["genai_prices"] = None
 import importlib.util
-importlib.util.find_spec, found = (lambda name: None), importlib.util.find_spec
+importlib.util.find_spec = lambda name: None
 """
-    check = "print(cost.price(series, usage), threading.active_count())"
-    assert run(code + PRELUDE + check) == "None 1"
-
-
-def test_a_child_forked_while_the_list_loads_has_costs_too() -> None:
-    code = """
-import os
-cost.prepare()
-child = os.fork()
-if not child:
-    os._exit(0 if cost.price(series, usage) == 0.0035 else 1)
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), cost.price(series, usage))
-"""
-    assert run(PRELUDE + code) == "0 0.0035"
-
-
-def test_no_request_of_openai_2_meets_a_half_imported_httpx2() -> None:
-    """That client uses what it finds in `sys.modules`, so the list is there before it goes on."""
-    code = """
-import sys, types
-sys.modules["openai"] = types.ModuleType("openai")
-cost.prepare()
-print("httpx2" in sys.modules, cost._state.prices is not None)
-"""
-    assert run(PRELUDE + code) == "True True"
+    assert run(code + PRELUDE + "cost.load(); print(cost.price(series, usage))") == "None"
 
 
 def test_importing_loads_no_price_list() -> None:

@@ -207,7 +207,7 @@ def test_prometheus_scrapes_them_right(made):
 def test_otlp_encodes_them(made):
     reader = InMemoryMetricReader(preferred_temporality=DELTA)
     ours = made.watch(made.provider(reader), "dup")
-    ours.watch_active({1: record().series})
+    ours.watch_active(lambda: [record().series])
     trace = 0x0AF7651916CD43DD8448EB211C80319C
     ours.put(streamed(0.01, 0.3, sampled=trace % 2**63)._replace(trace_id=trace))
     (resource,) = encode_metrics(reader.get_metrics_data()).resource_metrics

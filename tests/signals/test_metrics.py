@@ -268,7 +268,7 @@ def test_operations_in_flight_are_counted_and_said_to_be_zero_after(made):
     ours = made.watch(made.provider(reader))
     one, two = record(model="a").series, record(model="b").series
     live = {1: one, 2: one, 3: two}
-    ours.watch_active(live)
+    ours.watch_active(lambda: list(live.values()))
 
     def active() -> dict[object, object]:
         metric = read(reader)["llmwatch.operation.active"]
@@ -305,7 +305,7 @@ def test_instrumented_again_on_the_same_provider_observations_go_on(made):
     made.watch(provider).close()
     assert read(reader) == {}
     again = made.watch(provider)
-    again.watch_active({1: record().series})
+    again.watch_active(lambda: [record().series])
     assert only(read(reader)["llmwatch.operation.active"]).value == 1
 
 

@@ -27,7 +27,7 @@ from llmwatch.sources.openai.neighbours import Neighbours
 from llmwatch.sources.openai.provider import server_of
 from llmwatch.sources.openai.raw import watch_raw
 from llmwatch.sources.openai.request import read_request
-from llmwatch.sources.openai.response import READERS, read_headers, read_vectors
+from llmwatch.sources.openai.response import READERS, read_headers, read_vectors, safe_code
 from llmwatch.sources.openai.routes import Route, find
 from llmwatch.sources.openai.stream import watch_stream
 
@@ -45,6 +45,26 @@ Tokens = tuple[Token[Context], Token[Operation | None]]
 
 _current: ContextVar[Operation | None] = ContextVar("llmwatch-openai-call", default=None)
 """The operation of the request that is being made, for what the client does underneath."""
+
+
+def _absorbed() -> bool:
+    """True inside an operation that makes requests of its own, while that goes on."""
+    outer = _current.get()
+    return outer is not None and outer.absorbs and outer.active
+
+
+class _Unwatched:
+    """A request that is not watched itself: what it does says nothing of one it is made inside."""
+
+    __slots__ = ("_token",)
+
+    def __enter__(self) -> None:
+        inside = _current.get() is not None and not _absorbed()
+        self._token = _current.set(None) if inside else None
+
+    def __exit__(self, *_: object) -> None:
+        if self._token is not None:
+            _current.reset(self._token)
 
 
 def _kinds() -> tuple[tuple[type, ...], tuple[type, ...]]:
@@ -73,6 +93,8 @@ class Calls:
         self.neighbours = Neighbours(signals.config.alongside)
         self.refusing: set[str | None] = set()
         """Hosts that refused to be asked for the usage of a stream."""
+        self.tried: set[str | None] = set()
+        """Hosts that answered when asked, or failed for another reason."""
 
     def patches(self) -> list[Patch]:
         """The patch table of the client's choke points."""
@@ -107,7 +129,8 @@ class Calls:
         """Watch one synchronous request."""
         call = self.begin(client, args, kwargs)
         if call is None:
-            return wrapped(*args, **kwargs)
+            with _Unwatched():
+                return wrapped(*args, **kwargs)
         token = call.enter()
         try:
             try:
@@ -129,7 +152,8 @@ class Calls:
         """Watch one asynchronous request."""
         call = self.begin(client, args, kwargs)
         if call is None:
-            return await wrapped(*args, **kwargs)
+            with _Unwatched():
+                return await wrapped(*args, **kwargs)
         token = call.enter()
         try:
             try:
@@ -154,7 +178,7 @@ class Calls:
             route = find(options.method, options.url)
             if route is None or self.neighbours.watching(client, route.path) is not None:
                 return None
-            if (outer := _current.get()) is not None and outer.absorbs:
+            if _absorbed():
                 return None
             return self._open(client, route, options, args, kwargs)
         return None
@@ -163,7 +187,7 @@ class Calls:
         self, client: Any, route: Route, options: Any, args: Args, kwargs: Kwargs
     ) -> Call | None:
         body = options.json_data
-        if not isinstance(body, Mapping):
+        if not isinstance(body, (dict, Mapping)):  # a dict is told at once
             body = {}
         if options.extra_json:
             body = {**body, **options.extra_json}
@@ -182,7 +206,8 @@ class Calls:
         if operation is None:
             return None
         call = Call(self, operation, route, args, kwargs)
-        call.eventful = "tools" in body or "functions" in body or body.get("n") not in (None, 1)
+        call.several = body.get("n") not in (None, 1)
+        call.eventful = call.several or "tools" in body or "functions" in body
         capture_request(operation, route, body, self.config)
         if self.config.stream_usage and server.address not in self.refusing:
             raw = bool(options.headers) and _RAW_HEADER in options.headers
@@ -233,14 +258,15 @@ class Calls:
     def _waited(self, seconds: float) -> None:
         with _ATTEMPT:
             if (operation := _current.get()) is not None:
-                operation.attributes[semconv.CLIENT_POOL_WAIT] = seconds
+                before = operation.attributes.get(semconv.CLIENT_POOL_WAIT, 0.0)
+                operation.attributes[semconv.CLIENT_POOL_WAIT] = before + seconds
                 operation.client_wait = (operation.client_wait or 0.0) + seconds
 
 
 class Call:
     """One request in progress: its operation, and how its answer is read."""
 
-    __slots__ = ("args", "asking", "calls", "eventful", "kwargs", "operation", "route")
+    __slots__ = ("args", "asking", "calls", "eventful", "kwargs", "operation", "route", "several")
 
     def __init__(
         self, calls: Calls, operation: Operation, route: Route, args: Args, kwargs: Kwargs
@@ -253,6 +279,8 @@ class Call:
         self.asking = False
         self.eventful = True
         """See `chunks.reader_for`."""
+        self.several = False
+        """True if several answers to the same question were asked for."""
 
     def enter(self) -> Tokens | None:
         """Make the operation current while the request is made."""
@@ -276,8 +304,21 @@ class Call:
             self.args = (self.args[0], options, *self.args[2:])
 
     def refused(self, error: BaseException) -> bool:
-        """True if *error* may be the server's answer to our asking, not to the user's request."""
-        return getattr(error, "status_code", None) in usage_request.REFUSALS
+        """True if *error* may be the server's answer to our asking, not to the user's request.
+
+        Where the error does not say so, it is found out once for each host.
+        """
+        with _FAIL:
+            if getattr(error, "status_code", None) not in usage_request.REFUSALS:
+                return False
+            if "stream_options" in str(error):
+                return True
+            host, tried = self.operation.server_address, self.calls.tried
+            if host in tried:
+                return False
+            tried.add(host)
+            return True
+        return False
 
     def note_refusal(self) -> None:
         """Without our asking it worked: this host is not asked again."""
@@ -290,8 +331,9 @@ class Call:
             found = self.operation.attributes
             if (status := getattr(error, "status_code", None)) is not None:
                 found[semconv.HTTP_STATUS_CODE] = status
-            if isinstance(code := getattr(error, "code", None), str):
+            if (code := safe_code(getattr(error, "code", None))) is not None:
                 found[semconv.ERROR_CODE] = code
+            self.operation.secrets = _keys(error)
             if (response := getattr(error, "response", None)) is not None:
                 read_headers(self.operation, response)
         self.operation.finish(error)
@@ -311,6 +353,9 @@ class Call:
 
     def follow(self, stream: Any) -> None:
         """Watch a stream of chunks to its end."""
+        self.operation.stream().interleaved = self.several
+        if self.asking:
+            self.calls.tried.add(self.operation.server_address)
         watch_stream(
             self.operation,
             stream,
@@ -330,3 +375,10 @@ class Call:
             if isinstance(body, bytes):
                 self.operation.attributes[semconv.OUTPUT_BYTES] = len(body)
         capture_answer(self.operation, self.route, answer)
+
+
+def _keys(error: BaseException) -> tuple[str, ...]:
+    """The keys that the failed request carried: a server may quote them in its message."""
+    headers = getattr(getattr(error, "request", None), "headers", None) or {}
+    values = [headers.get(name) or "" for name in ("authorization", "api-key")]
+    return tuple(value.rpartition(" ")[2] for value in values if value)

@@ -22,7 +22,7 @@ from llmwatch.sources.openai.capture import capture_request, capture_stream
 from llmwatch.sources.openai.neighbours import Neighbours
 from llmwatch.sources.openai.provider import Server
 from llmwatch.sources.openai.request import read_request
-from llmwatch.sources.openai.response import get, read_responses
+from llmwatch.sources.openai.response import get, note_failure, read_responses
 from llmwatch.sources.openai.routes import Route
 
 READ = Guard("openai.websocket.read")
@@ -260,7 +260,7 @@ class Channel:
         self._take(response)
         if (operation := response.operation) is not None:
             error = event.get("error") or event
-            operation.error_type = str(get(error, "code") or get(error, "type") or "error")
+            note_failure(operation, get(error, "code") or get(error, "type"), "error")
             if isinstance(status := event.get("status"), int):
                 operation.attributes[semconv.HTTP_STATUS_CODE] = status
         response.finish(ending="failed")

@@ -15,6 +15,7 @@ from llmwatch.signals.operation import Operation
 from llmwatch.sources.openai.response import (
     READERS,
     get,
+    note_failure,
     read_responses,
     read_usage,
     tool_call_name,
@@ -106,10 +107,15 @@ class _Choices:
             self.quiet.append(index)
         return "text" in kinds
 
+    def note_reason(self, choice: Any) -> None:
+        """Note why a choice ended, if it did."""
+        if (reason := get(choice, "finish_reason")) is not None:
+            index = get(choice, "index")
+            self.reasons[index if isinstance(index, int) else 0] = str(reason)
+
     def _read_choice(self, choice: Any) -> str | None:
         """Note what one choice of a chunk tells, and say what it brings."""
-        if (reason := get(choice, "finish_reason")) is not None:
-            self.reasons[get(choice, "index") or 0] = str(reason)
+        self.note_reason(choice)
         delta = get(choice, "delta")
         calls = get(delta, "tool_calls") or ()
         self.tools += [name for call in calls if (name := tool_call_name(call)) is not None]
@@ -133,6 +139,7 @@ class _Choices:
             operation.attributes[semconv.TOOLS_CALLED] = self.tools
         if operation.timeline is not None:
             operation.timeline.last_output = last_loud(len(operation.timeline.got), self.quiet)
+            operation.timeline.quiet = len(self.quiet)
 
 
 def last_loud(count: int, quiet: list[int]) -> int | None:
@@ -158,8 +165,7 @@ def _completions(operation: Operation) -> Reader:
         loud = False
         for choice in get(chunk, "choices") or ():
             loud = loud or bool(get(choice, "text"))
-            if (reason := get(choice, "finish_reason")) is not None:
-                choices_seen.reasons[get(choice, "index") or 0] = str(reason)
+            choices_seen.note_reason(choice)
         if not loud:
             choices_seen.quiet.append(len(got) - 1)
         elif timeline.first_output is None:
@@ -179,10 +185,17 @@ def _events(shape: Shape, operation: Operation) -> Reader:
     """Streams of typed events: responses, assistants' runs, images, audio."""
     timeline = operation.timeline or operation.stream()
     got, silent = timeline.got, timeline.silent
+    named, otherwise = ("event", "type") if shape == "run" else ("type", "event")
+    known: set[str] = set()
+    """Kinds of output that were seen before: there is nothing more to learn from them."""
 
     def read(event: Any) -> None:
-        kind = get(event, "type") or get(event, "event") or ""
+        # `getattr` is what `get` comes to for the client's own objects, and quicker.
+        kind = getattr(event, named, None) or get(event, named) or get(event, otherwise) or ""
+        if kind in known:
+            return
         if kind.endswith(".delta") or "partial_image" in kind:
+            known.add(kind)
             if kind in _REASONING:
                 if timeline.first_reasoning is None:
                     timeline.first_reasoning = len(got) - 1
@@ -203,9 +216,7 @@ def _look_at_event(shape: Shape, operation: Operation, event: Any, kind: str) ->
         elif kind == "response.created":
             _identify(operation, response)
         elif kind == "error":
-            operation.error_type = str(
-                get(event, "code") or get(get(event, "error"), "code") or "error"
-            )
+            note_failure(operation, get(event, "code") or get(get(event, "error"), "code"), "error")
     elif shape == "run":
         if kind.startswith("thread.run.") and ".step." not in kind:
             READERS["run"](operation, get(event, "data"))

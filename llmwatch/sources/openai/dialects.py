@@ -16,7 +16,7 @@ from llmwatch.signals.operation import Operation, Signals
 from llmwatch.sources.openai.channel import READ, Channel, InFlight, Moment, body_of, parsed
 from llmwatch.sources.openai.neighbours import Neighbours
 from llmwatch.sources.openai.provider import Server
-from llmwatch.sources.openai.response import get, read_responses
+from llmwatch.sources.openai.response import get, note_failure, read_responses
 from llmwatch.sources.openai.routes import Route
 
 Dialect = Literal["responses", "realtime", "translation"]
@@ -171,9 +171,7 @@ class RealtimeChannel(Channel):
         details = get(answer, "status_details")
         if get(answer, "status") == "failed":
             error = get(details, "error")
-            operation.error_type = str(
-                get(error, "code") or get(error, "type") or "response_failed"
-            )
+            note_failure(operation, get(error, "code") or get(error, "type"), "response_failed")
         elif isinstance(reason := get(details, "reason"), str):
             operation.finish_reasons = [reason]
 

@@ -43,17 +43,25 @@ class Server(NamedTuple):
 
 
 _servers: WeakKeyDictionary[Any, tuple[Any, Server]] = WeakKeyDictionary()
+_latest: tuple[Any, Server] = (None, Server("", None, None))
+"""The last answer, which most programs, with their one client, need again; and it is quicker."""
 
 
 def server_of(client: Any) -> Server:
     """The far end of *client*, looked up once for each base URL it has had."""
+    global _latest
     url = client._base_url
-    known = _servers.get(client)
-    if known is not None and known[0] is url:
-        return known[1]
-    server = parse(url)
-    _servers[client] = (url, server)
-    return server
+    latest = _latest
+    if latest[0] is url:
+        return latest[1]
+    try:
+        known = _servers.get(client)
+    except TypeError:  # a subclass that cannot be hashed
+        return parse(url)
+    if known is None or known[0] is not url:
+        _servers[client] = known = (url, parse(url))
+    _latest = known
+    return known[1]
 
 
 def parse(url: Any) -> Server:

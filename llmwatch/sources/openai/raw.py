@@ -8,10 +8,14 @@ the response object itself: ``_parse``, which every kind of ``parse()`` goes thr
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+import wrapt
+
 from llmwatch._guard import Foreign, Guard
+from llmwatch.signals.operation import Operation, ending_of
 from llmwatch.sources.openai.response import read_usage
 from llmwatch.sources.openai.stream import finish_on_close
 
@@ -33,15 +37,57 @@ def watch_raw(call: Call, raw: Any, *, asynchronous: bool) -> None:
     """
     http, close = raw.http_response, "aclose" if asynchronous else "close"
     if getattr(raw, "_stream", False) or getattr(raw, "_is_sse_stream", False):
-        call.operation.stream()
         finish_on_close(call.operation, http, close, None)
+        http.stream = _Bytes(http.stream, call.operation)
         _watch_parse(call, raw)
     elif hasattr(http, "_content"):
-        _read_now(call, raw)
+        _read_whole(call, raw, raw.parse)
         call.operation.finish()
     else:
         finish_on_close(call.operation, http, close, None)
+        http.stream = _Bytes(http.stream, call.operation)
         _watch_read(call, raw, "aread" if asynchronous else "read")
+
+
+class _Bytes(wrapt.ObjectProxy[Any]):
+    """The byte stream of a response whose user may read it without the client's parser.
+
+    It sees what closing the response alone does not tell: that all was read, or what broke.
+    """
+
+    def __init__(self, stream: Any, operation: Operation) -> None:
+        super().__init__(stream)
+        self._self_operation: Operation | None = operation
+
+    def let_go(self) -> None:
+        """The response is read by the client's parser after all: that is watched on its own."""
+        self._self_operation = None
+
+    def _self_end(self, error: BaseException | None) -> None:
+        operation = self._self_operation
+        if operation is not None:
+            operation.finish(error, ending="exhausted" if error is None else ending_of(error))
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self.__wrapped__
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            self._self_end(error)
+            raise
+        self._self_end(None)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for part in self.__wrapped__:
+                yield part
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            self._self_end(error)
+            raise
+        self._self_end(None)
 
 
 def _watch_parse(call: Call, raw: Any) -> None:
@@ -53,30 +99,35 @@ def _watch_parse(call: Call, raw: Any) -> None:
         with _PARSE:
             if call.operation.active and hasattr(parsed, "_iterator"):
                 current.__dict__.pop("_parse", None)
+                current.http_response.stream.let_go()
                 call.follow(parsed)
         return parsed
 
     raw._parse = parse
 
 
-def _read_now(call: Call, raw: Any) -> None:
+def _read_whole(call: Call, raw: Any, parse: Callable[[], Any]) -> None:
+    """Read a body that has arrived, by the client's own parser unless there are vectors in it."""
     if call.route.shape == "embeddings":
-        call.operation.usage = read_usage(_usage_at_the_end(raw.http_response.content))
+        content = raw.http_response.content
+        call.operation.usage = read_usage(_last_field(content, b'"usage"'))
+        if isinstance(model := _last_field(content, b'"model"'), str):
+            call.operation.response_model = model
         return
     parsed = None
     with _FOREIGN:
-        parsed = raw.parse()
+        parsed = parse()
     if parsed is not None:
         call.read(parsed)
 
 
-def _usage_at_the_end(content: bytes) -> Any:
-    """The ``usage`` object of a JSON body, without parsing the vectors before it."""
-    at = content.rfind(b'"usage"')
+def _last_field(content: bytes, name: bytes) -> Any:
+    """The value of the last field of that name in a JSON body, without parsing what is before."""
+    at = content.rfind(name)
     if at < 0:
         return None
     with _FOREIGN:
-        text = content[at + len('"usage"') :].decode().lstrip().removeprefix(":").lstrip()
+        text = content[at + len(name) :].decode().lstrip().removeprefix(":").lstrip()
         return json.JSONDecoder().raw_decode(text)[0]
     return None
 
@@ -87,21 +138,18 @@ def _watch_read(call: Call, raw: Any, method: str) -> None:
     closing = "aclose" if method == "aread" else "close"
 
     def begin() -> Any:
-        current = response()
+        current: Any = response()
         # Reading closes the response before we could look at its content: finish afterwards.
         current.__dict__.pop(closing, None)
         current.__dict__.pop(method, None)
+        current.stream.let_go()
         return current
 
     def end() -> None:
         with _READ:
-            current, parsed = whole(), None
-            if current is not None:
-                with _FOREIGN:
-                    parsed = current._parse()
-            if parsed is not None:
-                call.read(parsed)
-            operation.finish()
+            if (current := whole()) is not None:
+                _read_whole(call, current, current._parse)
+        operation.finish()
 
     def read() -> bytes:
         current = begin()

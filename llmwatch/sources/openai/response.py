@@ -6,6 +6,7 @@ the client could not parse: every field may be missing. Vectors, images and audi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -14,12 +15,17 @@ from llmwatch.measure.record import Usage
 from llmwatch.signals.operation import Operation
 from llmwatch.sources.openai.routes import Shape
 
+_NOTHING = object()
+
 
 def get(source: Any, name: str) -> Any:
-    """A field of an object or dict; None where there is none."""
-    if isinstance(source, Mapping):
+    """A field of an object or mapping; None where there is none."""
+    if isinstance(source, dict):
         return source.get(name)
-    return getattr(source, name, None)
+    value = getattr(source, name, _NOTHING)
+    if value is _NOTHING:  # asked only here whether it is some other mapping: that is slow
+        return source.get(name) if isinstance(source, Mapping) else None
+    return value
 
 
 def read_usage(usage: Any) -> Usage | None:
@@ -34,19 +40,76 @@ def read_usage(usage: Any) -> Usage | None:
     else:
         given_details = get(usage, "prompt_tokens_details")
         made_details = get(usage, "completion_tokens_details")
-    if given is None and made is None:
+    if (given := _count(given)) is None and (made := _count(made)) is None:
         return None
     if given_details is None and made_details is None:
-        return Usage(given, made)
+        return Usage(given, _count(made))
     return Usage(
         given,
-        made,
-        get(given_details, "cached_tokens"),
-        get(given_details, "cache_write_tokens"),
-        get(made_details, "reasoning_tokens"),
-        get(given_details, "audio_tokens"),
-        get(made_details, "audio_tokens"),
+        _count(made),
+        _count(get(given_details, "cached_tokens")),
+        _count(get(given_details, "cache_write_tokens")),
+        _count(get(made_details, "reasoning_tokens")),
+        _count(get(given_details, "audio_tokens")),
+        _count(get(made_details, "audio_tokens")),
     )
+
+
+def _count(value: Any) -> int | None:
+    """A number of tokens; what is none (compatible servers send all sorts) counts as unknown."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63:
+        return value
+    return None
+
+
+_CODE = re.compile(r"[A-Za-z][A-Za-z_.-]{0,63}|\d{1,4}")
+
+
+def safe_code(code: Any) -> str | None:
+    """An error code of the server, if it looks like one: some servers put anything there."""
+    return code if isinstance(code, str) and _CODE.fullmatch(code) else None
+
+
+_ERROR_TYPES = frozenset(
+    (
+        "server_error",
+        "rate_limit_exceeded",
+        "invalid_prompt",
+        "bio_policy",
+        "vector_store_timeout",
+        "invalid_image",
+        "invalid_image_format",
+        "invalid_base64_image",
+        "invalid_image_url",
+        "image_too_large",
+        "image_too_small",
+        "image_parse_error",
+        "image_content_policy_violation",
+        "invalid_image_mode",
+        "image_file_too_large",
+        "unsupported_image_media_type",
+        "empty_image_file",
+        "failed_to_download_image",
+        "image_file_not_found",
+        "content_filter",
+        "context_length_exceeded",
+        "insufficient_quota",
+        "invalid_api_key",
+        "model_not_found",
+        "session_expired",
+    )
+)
+
+
+def note_failure(operation: Operation, code: Any, default: str) -> None:
+    """Mark an operation whose answer says that it failed.
+
+    Its ``error.type``, which is on metrics too, is the server's code only if that is well known,
+    else *default*; the code itself is on the span.
+    """
+    operation.error_type = code if code in _ERROR_TYPES else default
+    if (shown := safe_code(code)) is not None:
+        operation.attributes[semconv.ERROR_CODE] = shown
 
 
 def read_chat(operation: Operation, answer: Any) -> None:
@@ -95,7 +158,7 @@ def read_responses(operation: Operation, answer: Any) -> None:
         operation.attributes[semconv.TOOLS_CALLED] = called
     status = get(answer, "status")
     if status == "failed":
-        operation.error_type = str(get(get(answer, "error"), "code") or "response_failed")
+        note_failure(operation, get(get(answer, "error"), "code"), "response_failed")
     reason = {
         "completed": "tool_calls" if _calls_client(answer) else "stop",
         "incomplete": get(get(answer, "incomplete_details"), "reason") or "incomplete",
@@ -140,7 +203,7 @@ def read_run(operation: Operation, answer: Any) -> None:
         operation.attributes[semconv.CONVERSATION_ID] = thread
     status = get(answer, "status")
     if status in ("failed", "expired"):
-        operation.error_type = str(get(get(answer, "last_error"), "code") or f"run_{status}")
+        note_failure(operation, get(get(answer, "last_error"), "code"), f"run_{status}")
     if status in ("completed", "incomplete", "failed", "cancelled", "expired", "requires_action"):
         operation.finish_reasons = [status]
 
@@ -153,7 +216,7 @@ def read_other(operation: Operation, answer: Any) -> None:
         if isinstance(items := get(answer, field), list):
             operation.attributes[semconv.OUTPUT_COUNT] = len(items)
     if get(answer, "status") == "failed":
-        operation.error_type = str(get(get(answer, "error"), "code") or "failed")
+        note_failure(operation, get(get(answer, "error"), "code"), "failed")
 
 
 READERS: dict[Shape, Callable[[Operation, Any], None]] = {

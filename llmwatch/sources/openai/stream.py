@@ -88,20 +88,21 @@ def finish_on_close(operation: Operation, response: Any, method: str, watched: A
 
     Every way to close a stream early ends in the response's ``close``. While the generator itself
     runs, the close is its own, and it finishes the operation with more knowledge than we have here.
+
+    Args:
+        operation: What to finish.
+        response: The HTTP response.
+        method: ``close`` or ``aclose``.
+        watched: Our generator that reads the response, if there is one.
     """
-    generator = ref(watched) if watched is not None else _nobody
+    generator = ref(watched) if watched is not None else None
     # Weak, so that our method on the response makes no cycle that would keep both alive.
-    closing = ref(response)
+    closing: ref[Any] = ref(response)
 
     def closed() -> Any:
-        current = closing()
         with _CLOSE:
-            running = generator()
-            if running is None or not _is_running(running):
-                operation.finish(ending="closed")
-                if current is not None:
-                    current.__dict__.pop(method, None)
-        return current
+            _closed_by_consumer(operation, generator)
+        return closing()
 
     def close() -> None:
         if (current := closed()) is not None:
@@ -113,11 +114,22 @@ def finish_on_close(operation: Operation, response: Any, method: str, watched: A
 
     setattr(response, method, close if method == "close" else aclose)
 
+    def undo() -> None:
+        if (current := closing()) is not None:
+            current.__dict__.pop(method, None)
+
+    operation.at_end(undo)
+
+
+def _closed_by_consumer(operation: Operation, generator: ref[Any] | None) -> None:
+    if generator is None:
+        operation.abandon("closed")
+    elif (running := generator()) is None:
+        operation.abandon()  # the garbage collector is taking it all away
+    elif not _is_running(running):
+        operation.abandon("closed")
+
 
 def _is_running(generator: Any) -> bool:
     running = getattr(generator, "gi_running", None)
     return bool(generator.ag_running if running is None else running)
-
-
-def _nobody() -> None:
-    return None

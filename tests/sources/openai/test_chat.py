@@ -84,15 +84,14 @@ def test_a_stream_tells_its_chunks_reason_and_usage(seen: Captured, tools: bool)
     assert attributes[semconv.RESPONSE_FINISH_REASONS] == ("stop",)
     assert attributes[semconv.RESPONSE_MODEL] == "m-2026"
     assert attributes[semconv.USAGE_OUTPUT_TOKENS] == 5
-    assert attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] > 0
-    assert (
-        attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] < attributes[semconv.TIME_TO_FIRST_OUTPUT]
-    )
-    assert attributes[semconv.TIME_PER_OUTPUT_TOKEN] > 0
+    # On a busy machine the consumer may have come late for some: what they say is left out.
+    late = attributes.get(semconv.STREAM_READY_CHUNKS, 0)
+    if not late:
+        first = attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK]
+        assert 0 < first < attributes[semconv.TIME_TO_FIRST_OUTPUT]
+        assert attributes[semconv.TIME_PER_OUTPUT_TOKEN] > 0
     assert attributes[semconv.STREAM_GAP_P50] <= attributes[semconv.STREAM_GAP_P95]
     (gaps,) = seen.metrics()["gen_ai.client.operation.time_per_output_chunk"]
-    # On a busy machine the consumer may have come late for some: their two gaps are not counted.
-    late = attributes.get(semconv.STREAM_READY_CHUNKS, 0)
     assert 42 - 2 * late <= gaps.count <= 42
 
 
@@ -104,11 +103,12 @@ def test_usage_of_a_stream_is_absent_unless_somebody_asks(seen: Captured) -> Non
 
 
 def test_an_estimate_is_made_only_when_asked_for_and_says_so() -> None:
-    """``estimate_usage`` counts chunks as output tokens, and labels them."""
+    """``estimate_usage`` counts chunks with output as tokens, and labels them."""
     with capture(estimate_usage=True) as seen, transport.client() as client:
         list(client.chat.completions.create(**ASK, stream=True))
     attributes = seen.spans[0].attributes
-    assert attributes[semconv.USAGE_OUTPUT_TOKENS] == attributes[semconv.STREAM_CHUNKS]
+    assert attributes[semconv.USAGE_OUTPUT_TOKENS] == 6
+    assert attributes[semconv.STREAM_CHUNKS] == 8  # the role and the finish reason are no output
     assert attributes[semconv.USAGE_ESTIMATED] is True
 
 
@@ -251,7 +251,7 @@ def test_no_secret_reaches_any_signal(stream: bool) -> None:
             client.chat.completions.create(**ASK, extra_headers={"x-status": "401"})
         text = " ".join(
             [span.to_json() for span in seen.spans]
-            + [repr(event) for event in seen.events]
+            + [f"{event} {dict(event.attributes or {})} {event.body}" for event in seen.events]
             + [
                 json.dumps([str(point.attributes) for point in points])
                 for points in seen.metrics().values()

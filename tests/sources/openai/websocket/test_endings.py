@@ -58,7 +58,8 @@ def test_an_error_event_ends_its_response_with_the_code(
         connection.response.create(model=MODEL, input="hello")
         until(connection, *END)
     failed, fine = telemetry.spans
-    assert (failed.attributes or {})["error.type"] == "rate_limit"
+    assert (failed.attributes or {})["error.type"] == "error"
+    assert (failed.attributes or {})["llmwatch.error.code"] == "rate_limit"
     assert ending(failed) == "failed"
     assert failed.status.status_code is StatusCode.ERROR
     assert "gen_ai.response.time_to_first_chunk" not in (failed.attributes or {})
@@ -119,7 +120,7 @@ def test_a_realtime_error_ends_only_the_request_that_it_blames(
         until(connection, "error")
         connection.response.create()
         until(connection, *END)
-    kinds = [(span.attributes or {}).get("error.type") for span in telemetry.spans]
+    kinds = [(span.attributes or {}).get("llmwatch.error.code") for span in telemetry.spans]
     assert kinds == ["busy", "invalid", None]
 
 
