@@ -130,7 +130,8 @@ def _of_twins(reference: Reference, state: State) -> float:
     many = state.count
     found = 1 + max(2 * state.near / many - 2 * NEAR * reference.twins, 0.0)
     if state.far_pairs:
-        share = state.far / state.far_pairs - reference.twins
+        # Few pairs are seen, and too small an estimate makes false alarms: two deviations more.
+        share = (state.far + 2 * state.far**0.5) / state.far_pairs - reference.twins
         found += max(many - 2 * NEAR, 0) * max(share, 0.0)
     return found
 
