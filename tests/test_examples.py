@@ -27,6 +27,7 @@ SHOWS = {
     "content.py": ["Write to (address) when", "Dear guest, the ferry leaves at nine."],
     "gpu.py": ["J per token"],
     "drift.py": ["English\ndrift monitor", "(all): DRIFT", "English again"],
+    "existing_collector.py": ["OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318"],
     "decorator.py": ["llmwatch text_completion tiny-lm", "failed: KeyError"],
 }
 """What of its output tells that an example does what it is there for."""

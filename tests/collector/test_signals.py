@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llmwatch import semconv, semconv_hardware
-from tests.collector.collector import Arrived, Collector, gaps
+from tests.collector.collector import Arrived, Collector, environment, gaps
 from tests.collector.programs import Programs
 
 pytestmark = pytest.mark.collector
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "existing_collector.py"
 PROTOCOLS = ["http/protobuf", "grpc"]
 
 EVERYTHING = """
@@ -220,3 +224,22 @@ def test_temporality_is_what_the_standard_variable_prefers(
             assert int(second["count"]) in everything
             assert second["start_time_unix_nano"] == first["start_time_unix_nano"]
             assert all(point["count"] == second["count"] for point in more)  # sent at the end
+
+
+def test_the_example_sends_to_an_existing_collector(collector: Collector, protocol: str) -> None:
+    """It says that its telemetry was delivered, and it was."""
+    service = "collector-example"
+    before = collector.arrived(service, lambda now: True).spans
+    ran = subprocess.run(
+        [sys.executable, EXAMPLE, collector.rotel.endpoint(protocol), protocol],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "one span and its metrics are at http://127.0.0.1" in ran.stdout
+    arrived = collector.arrived(service, lambda now: len(now.spans) > len(before))
+    assert len(arrived.spans) == len(before) + 1
+    assert arrived.of("gen_ai.client.operation.time_to_first_chunk")
