@@ -279,7 +279,7 @@ OWN_METRICS: Final[dict[str, Metric]] = {
         "llmwatch.operation.output_token_rate",
         "{token}/s",
         "histogram",
-        "Output tokens of one operation over its duration.",
+        "Output tokens of one operation over its duration; of a stream, until its last chunk.",
         RATE_BUCKETS,
     ),
     "client_wait": _seconds(
@@ -413,7 +413,7 @@ ATTRIBUTES: Final[dict[str, str]] = {
     INPUT_MESSAGES: "Content, only if asked for: the messages sent.",
     OUTPUT_MESSAGES: "Content, only if asked for: the messages received.",
     SYSTEM_INSTRUCTIONS: "Content, only if asked for: the system instructions.",
-    TOOL_DEFINITIONS: "Content, only if asked for: the tools offered, with their schemas.",
+    TOOL_DEFINITIONS: "Content, only if asked for: the tools offered, by type and name.",
     TOOL_NAME: "The tool that a decorated function runs.",
     AGENT_NAME: "The agent that a decorated function runs.",
     WORKFLOW_NAME: "The workflow that a decorated function runs.",
@@ -450,7 +450,8 @@ ATTRIBUTES: Final[dict[str, str]] = {
     TIME_TO_FIRST_OUTPUT: "Seconds from the request to the first visible output.",
     TIME_PER_OUTPUT_TOKEN: "Seconds a token: (last output - first output) / (output tokens - 1). "
     "Absent below two tokens.",
-    OUTPUT_TOKEN_RATE: "Output tokens of this operation over its duration, per second.",
+    OUTPUT_TOKEN_RATE: "Output tokens of this stream over the time to its last chunk, per second. "
+    "Absent where chunks were ready.",
     USAGE_ESTIMATED: "True where output tokens were counted from chunks; by the setting "
     "`estimate_usage`.",
     COST: "US dollars, by the price list of genai-prices. Absent where the model is unknown.",
