@@ -483,8 +483,7 @@ ATTRIBUTES: Final[dict[str, str]] = {
     DRIFT_P_VALUE: "How often a window from where the reference came from would differ as much.",
     DRIFT_EFFECT: "Size of the difference, 0 to 1: the larger of the share of foreign items and "
     "the shift of the mean, without what is chance.",
-    DRIFT_FOREIGN: "At least this share of the window's items is in excess in the residual's "
-    "tail.",
+    DRIFT_FOREIGN: "At least this share of the window's items is in excess in the residual's tail.",
     DRIFT_CENTROID: "Distance of the window's mean, as a share of the reference's radius.",
     DRIFT_MAHALANOBIS: "Mahalanobis distance of that mean.",
     DRIFT_DEPENDENCE: "How many items of the window tell as much as one independent item.",
