@@ -85,8 +85,9 @@ def tests(session: nox.Session) -> None:
 def collector(session: nox.Session) -> str:
     """Make an environment for a real collector; its requirements contradict those of the tests."""
     environment = Path(session.cache_dir, "collector").absolute()
-    session.run("python", "-m", "venv", str(environment))
-    session.run(python_of(environment), "-m", "pip", "install", *group("collector"), external=True)
+    session.run("python", "-m", "venv", str(environment), silent=True)
+    command = (python_of(environment), "-m", "pip", "install", *group("collector"))
+    session.run(*command, external=True, silent=True)
     return str(environment)
 
 
