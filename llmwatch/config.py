@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
+from pathlib import Path
 from typing import Any, Literal, TypedDict, cast
 from urllib.parse import urlsplit
 
@@ -312,6 +313,11 @@ def _url(value: Any, where: str) -> str:
     return text
 
 
+def _path(value: Any, where: str) -> str:
+    text = _text(os.fspath(value) if isinstance(value, os.PathLike) else value, where)
+    return str(Path(text).expanduser().absolute())  # the program may change its directory
+
+
 def _callable(value: Any, where: str) -> Any:
     if not callable(value):
         raise _wrong(where, value, "give a function of one string that returns a string or None.")
@@ -359,9 +365,7 @@ _PARSERS: dict[str, Callable[[Any, str], Any]] = {
     "sample_ratio": _number(0, 1, float),
     "export_interval": _number(0.01, 86_400, float),
     "console": _boolean,
-    "store_path": lambda value, where: _text(
-        os.fspath(value) if isinstance(value, os.PathLike) else value, where
-    ),
+    "store_path": _path,
     "store_limit": _number(65_536, 1 << 50, int),
     "operation_events": _boolean,
     "stream_usage": _boolean,
