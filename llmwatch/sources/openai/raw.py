@@ -49,7 +49,7 @@ def watch_raw(call: Call, raw: Any, *, asynchronous: bool) -> None:
         _watch_read(call, raw, "aread" if asynchronous else "read")
 
 
-class _Bytes(wrapt.ObjectProxy[Any]):
+class _Bytes(wrapt.ObjectProxy):  # type: ignore[type-arg] # generic in its stubs only
     """The byte stream of a response whose user may read it without the client's parser.
 
     It sees what closing the response alone does not tell: that all was read, or what broke.
