@@ -18,12 +18,14 @@ from typing import Any
 
 from opentelemetry import _logs, metrics, trace
 
+from llmwatch._guard import Foreign
 from llmwatch.config import Config
 from llmwatch.export import builders, global_providers
 from llmwatch.export.bounded import Call, Drain, wait
 from llmwatch.export.dropped import SIGNALS, Signal, dropped_counts
 
 _log = logging.getLogger("llmwatch")
+_FOREIGN = Foreign()
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,11 @@ _NO_OP: dict[Signal, Callable[[], Any]] = {
 
 def _flush(provider: Any, timeout: float) -> object:
     flush = getattr(provider, "force_flush", None)  # the API's own providers have none
-    return flush is None or flush(timeout_millis=max(1, int(timeout * 1000)))
+    if flush is None:
+        return True
+    with _FOREIGN:  # the SDK's meter provider raises where it could not do it in time
+        return flush(timeout_millis=max(1, int(timeout * 1000)))
+    return False
 
 
 def build(config: Config) -> Providers:
