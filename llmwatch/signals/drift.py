@@ -45,9 +45,7 @@ def sources() -> list[tuple[str, Callable[[], list[Observation]]]]:
 
 def _source(read: Reading) -> Callable[[], list[Observation]]:
     def observe() -> list[Observation]:
-        return [
-            each for monitor in registry.living() for each in read(monitor, monitor.status())
-        ]
+        return [each for monitor in registry.living() for each in read(monitor, monitor.status())]
 
     return observe
 
