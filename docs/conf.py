@@ -22,7 +22,7 @@ extensions = [
     "sphinx.ext.napoleon",
 ]
 default_role = "code"  # `name` in docstrings
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_generated"]  # the latter is included where it belongs
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3

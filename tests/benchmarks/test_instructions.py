@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.benchmarks.processes import instructions, why_no_callgrind
+from tests.benchmarks.work import CHUNKS_EACH
 
 VECTORS = ("1 vector of 8", "16 vectors of 8", "1 vector of 1536", "16 vectors of 1536")
 JOBS = {
@@ -12,6 +13,7 @@ JOBS = {
     "responses": 5,
     "stream of 16": 4,
     "stream of 256": 2,
+    "4 streams at once": 2,
     **dict.fromkeys(VECTORS, 4),
 }
 """How many units of each work are counted."""
@@ -25,7 +27,8 @@ pytestmark = pytest.mark.skipif(why_no_callgrind() is not None, reason=str(why_n
 @pytest.fixture(scope="session")
 def counted(tmp_path_factory):
     """Instructions a unit, by watcher and work."""
-    jobs = {"nobody": JOBS, "by hand": {"chat": JOBS["chat"]}, "llmwatch": JOBS}
+    by_hand = {work: JOBS[work] for work in ("chat", "stream of 256", "4 streams at once")}
+    jobs = {"nobody": JOBS, "by hand": by_hand, "llmwatch": JOBS}
     return {
         watcher: instructions(watcher, each, tmp_path_factory.mktemp("callgrind"))
         for watcher, each in jobs.items()
@@ -82,6 +85,36 @@ def test_a_chunk(added, counted, overhead):
         f"the bare chunk: {thousands(bare)}",
         ours / bare,
         0.05,
+    )
+
+
+def test_a_stream(added, counted, overhead):
+    """As a ratio to the bare stream, hardly more than by hand."""
+    bare = counted["nobody"]["stream of 256"]
+    ours, hand = (1 + added(watcher, "stream of 256") / bare for watcher in ("llmwatch", "by hand"))
+    overhead(
+        "A stream",
+        "stream of 256: instructions, ratio to bare",
+        f"{ours:.4f}",
+        f"by hand: {hand:.4f}",
+        1 + ours - hand,
+        1.02,
+    )
+
+
+def test_a_chunk_of_several_streams_at_once(added, overhead):
+    """Asynchronous streams side by side, each with what it costs to begin and to end."""
+    chunks = 4 * CHUNKS_EACH
+    ours, hand = (
+        added(watcher, "4 streams at once") / chunks for watcher in ("llmwatch", "by hand")
+    )
+    overhead(
+        "A stream",
+        f"asynchronous streams of {CHUNKS_EACH} at once: instructions added a chunk",
+        thousands(ours),
+        f"by hand: {thousands(hand)}",
+        ours / hand,
+        1.2,
     )
 
 

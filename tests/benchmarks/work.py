@@ -29,9 +29,8 @@ CHAT: dict[str, Any] = {
     "max_tokens": 64,
 }
 STREAMED: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
-AT_ONCE = 64
-"""Streams that are open at the same time, in the work of that name."""
 CHUNKS_EACH = 64
+"""Pieces of output of each of many streams at once."""
 
 Unit = Callable[[], object]
 
@@ -131,7 +130,7 @@ def _responses_stream(chunks: int) -> Unit:
     return partial(_drain, partial(create, **request, **_size(chunks)))
 
 
-def _streams_at_once() -> Unit:
+def _streams_at_once(many: int) -> Unit:
     client, loop = _aclient(), asyncio.new_event_loop()
 
     async def one() -> None:
@@ -140,7 +139,7 @@ def _streams_at_once() -> Unit:
             pass
 
     async def all_of_them() -> None:
-        await asyncio.gather(*(one() for _ in range(AT_ONCE)))
+        await asyncio.gather(*(one() for _ in range(many)))
 
     return lambda: loop.run_until_complete(all_of_them())
 
@@ -157,7 +156,8 @@ WORK: dict[str, Callable[[], Unit]] = {
     "stream of 16": partial(_chat_stream, 16),
     "stream of 256": partial(_chat_stream, 256),
     "responses stream of 256": partial(_responses_stream, 256),
-    "streams at once": _streams_at_once,
+    "4 streams at once": partial(_streams_at_once, 4),
+    "64 streams at once": partial(_streams_at_once, 64),
     "1 vector of 8": partial(_embeddings, 1, 8, "float"),
     "16 vectors of 8": partial(_embeddings, 16, 8, "float"),
     "1 vector of 1536": partial(_embeddings, 1, 1536, "float"),
