@@ -69,6 +69,8 @@ def _instrumented_by_nobody() -> Iterator[None]:
     _guard.reset()
     if (dropped := sys.modules.get("llmwatch.export.dropped")) is not None:
         dropped.reset()
+    if (registry := sys.modules.get("llmwatch.drift.registry")) is not None:
+        registry.monitors.clear()  # those of earlier tests that nobody has collected yet
     yield
     if "llmwatch.session" in sys.modules:  # else nobody can have instrumented anything
         llmwatch.uninstrument()

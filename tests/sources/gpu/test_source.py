@@ -124,9 +124,11 @@ def test_a_reason_that_is_over_is_zero(driver, reader, provider):
 def test_nothing_is_read_when_nobody_reads(driver, provider, tmp_path):
     """No library is opened, no thread runs."""
     driver.add()
+    before = set(threading.enumerate())
     llmwatch.instrument(meter_provider=provider)
     assert log(tmp_path) == []
-    assert not [each.name for each in threading.enumerate() if each.name.startswith("llmwatch")]
+    started = set(threading.enumerate()) - before
+    assert not [each.name for each in started if each.name.startswith("llmwatch")]
 
 
 def test_the_last_collection_has_gpus_too(driver, reader, provider, tmp_path):
