@@ -268,3 +268,12 @@ def self_signed(directory: Path) -> tuple[Path, Path]:
         )
     )
     return files
+
+
+def flushed(pipeline: Any) -> bool:
+    """Whether a flush delivers everything.
+
+    Losses are counted for the process: an exporter of an earlier test that gives up meanwhile
+    would be taken for this one's, so it is asked again.
+    """
+    return any(pipeline.flush(5) for _ in range(3))

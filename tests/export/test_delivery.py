@@ -12,7 +12,7 @@ from llmwatch.config import Config
 from llmwatch.errors import ConfigError
 from llmwatch.export.dropped import dropped_counts
 from tests.export.conftest import emit
-from tests.receivers import GrpcReceiver, HttpReceiver, closed_endpoint, self_signed
+from tests.receivers import GrpcReceiver, HttpReceiver, closed_endpoint, flushed, self_signed
 
 RECEIVERS = [(HttpReceiver, "http/protobuf"), (GrpcReceiver, "grpc")]
 
@@ -30,7 +30,7 @@ def test_all_three_signals_arrive_with_headers_and_resource(
             resource_attributes={"team": "search"},
         )
         emit(running.providers)
-        assert running.flush(5)
+        assert flushed(running)
         assert receiver.names() == ["hello"]
         assert [point.as_int for _, point in receiver.points("hello")] == [1]
         assert [event.event_name for event in receiver.events()] == ["hello"]
@@ -56,7 +56,7 @@ def test_the_standard_variables_alone_are_enough(
         monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "team=search")
         running = pipeline()
         emit(running.providers)
-        assert running.flush(5)
+        assert flushed(running)
         assert {each.signal for each in receiver.received} == {"traces", "metrics", "logs"}
         assert {each.headers["x-api-key"] for each in receiver.received} == {"secret"}
         resource = receiver.of("traces")[0].message.resource_spans[0].resource
@@ -74,7 +74,7 @@ def test_each_signal_may_have_its_own_protocol_and_endpoint(
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc")
         running = pipeline()
         emit(running.providers)
-        assert running.flush(5)
+        assert flushed(running)
         assert {each.signal for each in grpc.received} == {"traces"}
         assert {each.signal for each in http.received} == {"metrics", "logs"}
         running.undo()
@@ -92,7 +92,7 @@ def test_tls_with_a_certificate_of_ones_own(
     with kind(certificate=certificate) as receiver:
         running = pipeline(endpoint=receiver.endpoint, protocol=protocol)
         emit(running.providers)
-        assert running.flush(5)
+        assert flushed(running)
         assert receiver.names() == ["hello"]
         running.undo()
 
@@ -113,7 +113,7 @@ def test_the_sample_ratio_decides_which_traces_leave(pipeline: Any) -> None:
     with HttpReceiver() as receiver:
         running = pipeline(endpoint=receiver.endpoint, sample_ratio=0)
         emit(running.providers)
-        assert running.flush(5)
+        assert flushed(running)
         assert receiver.spans() == []
         assert len(receiver.points("hello")) == 1
         running.undo()

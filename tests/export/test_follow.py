@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from llmwatch.export.providers import Providers
 from tests.export.conftest import emit
-from tests.receivers import HttpReceiver
+from tests.receivers import HttpReceiver, flushed
 
 
 class Application:
@@ -53,7 +53,7 @@ def test_what_comes_later_goes_there_and_what_came_before_is_flushed(pipeline: A
         assert seen[-1] == running.providers
         assert len(seen) == 3
         emit(running.providers, "after")
-        assert running.flush(5)
+        assert flushed(running)
         running.undo()
         assert receiver.names() == ["before"]
         assert len(receiver.points("before")) >= 1

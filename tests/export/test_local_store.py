@@ -24,7 +24,7 @@ from llmwatch.export.dropped import dropped_counts
 from llmwatch.export.local_store import StoreFile, default_directory, to_json
 from llmwatch.export.store_reader import read_logs, read_metrics, read_spans
 from tests.export.conftest import emit
-from tests.receivers import REQUESTS
+from tests.receivers import REQUESTS, flushed
 
 ATTRIBUTES = {
     "text": "naïve \u2028 \x00 “quotes”",
@@ -68,7 +68,7 @@ def test_what_is_written_can_be_read(pipeline: Any, tmp_path: Path) -> None:
             attributes={"a": 1},
         )
         running.providers.logger_provider.get_logger("scope").emit(record)
-    assert running.flush(5)
+    assert flushed(running)
 
     spans = {span.name: span for span in read_spans(tmp_path)}
     found, context = spans["inner"], inner.get_span_context()
@@ -259,7 +259,7 @@ def test_a_file_that_somebody_removed_is_made_again(pipeline: Any, tmp_path: Pat
     running = pipeline(store_path=tmp_path)
     for name in ("one", "two"):
         emit(running.providers, name)
-        assert running.flush(5)
+        assert flushed(running)
         for each in files(tmp_path):
             if name == "one":
                 each.unlink()

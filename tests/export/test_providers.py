@@ -21,7 +21,7 @@ from llmwatch.export.builders import STORE, exporter_names
 from llmwatch.export.dropped import SIGNALS
 from llmwatch.export.store_reader import read_logs, read_metrics, read_spans
 from tests.export.conftest import emit, globals_
-from tests.receivers import HttpReceiver
+from tests.receivers import HttpReceiver, flushed
 
 SDK = {
     "tracer_provider": lambda: TracerProvider(shutdown_on_exit=False),
@@ -82,7 +82,7 @@ def test_with_nothing_configured_everything_goes_to_the_local_store(
     running = pipeline()
     assert running.providers.store == tmp_path / "state" / "llmwatch"
     emit(running.providers)
-    assert running.flush(5)
+    assert flushed(running)
     store = running.providers.store
     assert [span.name for span in read_spans(store)] == ["hello"]
     assert [point.value for point in read_metrics(store)] == [1.0]
@@ -98,7 +98,7 @@ def test_a_disabled_sdk_makes_nothing_and_leaves_given_ones(
     assert running.providers.tracer_provider is given
     assert not running.providers.owned
     emit(running.providers)
-    assert running.flush(1)
+    assert flushed(running)
     running.undo()
     assert not (tmp_path / "state").exists()
 
