@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from llmwatch.demo.server import Server
 
 _guard.strict = True
+
+# Exports to collectors that earlier tests took away fail later: not in the log of the test at hand.
+logging.getLogger("opentelemetry.exporter").addHandler(logging.NullHandler())
+logging.getLogger("opentelemetry.exporter").propagate = False
 
 # A busy machine says nothing about the code; on CI one commit gives one answer.
 settings.register_profile(
