@@ -88,6 +88,21 @@ class Receiver:
 
 
 class _Server(ThreadingHTTPServer):
+    tls: ssl.SSLContext | None = None
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        plain, address = super().get_request()
+        if self.tls is None:
+            return plain, address
+        try:
+            plain.getpeername()
+        except OSError:  # it has gone already: `ssl` would leave a socket open
+            plain.close()
+            raise
+        # No handshake while accepting: a refusal would leave a socket too.
+        secure = self.tls.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+        return secure, address
+
     def handle_error(self, *_: object) -> None:
         """Say nothing: clients that refuse our certificate are a test."""
 
@@ -115,13 +130,8 @@ class HttpReceiver(Receiver):
         scheme = "http"
         if certificate is not None:
             scheme = "https"
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(*certificate)
-            self._server.socket = context.wrap_socket(
-                self._server.socket,
-                server_side=True,
-                do_handshake_on_connect=False,  # not while accepting: a refusal would leave a socket
-            )
+            self._server.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._server.tls.load_cert_chain(*certificate)
         self.endpoint = f"{scheme}://localhost:{self._server.server_port}"
         self._thread = Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
