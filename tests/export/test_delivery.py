@@ -99,12 +99,14 @@ def test_tls_with_a_certificate_of_ones_own(
 
 @pytest.mark.parametrize(("kind", "protocol"), KINDS)
 def test_nothing_is_sent_to_a_certificate_that_nobody_vouches_for(
-    kind: Any, protocol: str, pipeline: Any, tmp_path: Path
+    kind: Any, protocol: str, pipeline: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    # Done with its tries before the receiver goes: a reset amid a handshake leaves a socket open.
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.5")
     with kind(certificate=self_signed(tmp_path)) as receiver:
-        running = pipeline(endpoint=receiver.endpoint, protocol=protocol, flush_timeout=0.3)
+        running = pipeline(endpoint=receiver.endpoint, protocol=protocol)
         emit(running.providers)
-        assert not running.flush(1)
+        assert not running.flush(5)
         assert receiver.received == []
         running.undo()
 
