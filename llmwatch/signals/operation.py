@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 Ending = Literal["exhausted", "closed", "abandoned", "cancelled", "failed"]
 """How a stream ended: read to its end, closed by the consumer, dropped, cancelled, broken."""
 
+Phase = Literal["prefill", "decode"]
+"""Processing the prompt, or one step per new token."""
+
 _START = Guard("signals.start")
 _FINISH = Guard("signals.finish")
 _ABANDON = Guard("signals.abandon")
@@ -101,6 +104,8 @@ class Operation:
     """Keys that an error message must not quote."""
     local: bool = False
     """True where the model runs in this process."""
+    phase: Phase | None = None
+    """What a model in this process is doing for it right now."""
     ticket: int = 0
     """Under which a holder knows it; 0: under none."""
     absorbs: bool = False
