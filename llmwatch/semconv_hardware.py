@@ -42,6 +42,7 @@ GPU_ENERGY_PER_TOKEN: Final = "llmwatch.gpu.energy.per_token"
 GPU_ENERGY_TO: Final = "llmwatch.gpu.energy.to"
 GPU_TIME: Final = "llmwatch.gpu.time"
 GPU_COST: Final = "llmwatch.gpu.cost.usd"
+TORCH_DEVICE: Final = "llmwatch.torch.device"
 
 # --- metrics -----------------------------------------------------------------------------------
 
@@ -114,6 +115,49 @@ GPU_METRICS: Final[dict[str, Metric]] = {
     ),
 }
 """What is said of each GPU; read when metrics are collected."""
+
+TORCH_METRICS: Final[dict[str, Metric]] = {
+    "torch_allocated": Metric(
+        "llmwatch.torch.memory.allocated", "By", _LEVEL, "Device memory in tensors of this process."
+    ),
+    "torch_reserved": Metric(
+        "llmwatch.torch.memory.reserved",
+        "By",
+        _LEVEL,
+        "Device memory that PyTorch's allocator holds: in tensors, and to be used again.",
+    ),
+    "torch_allocated_max": Metric(
+        "llmwatch.torch.memory.allocated_peak",
+        "By",
+        _GAUGE,
+        "The most that was in tensors, ever or since the program reset PyTorch's peaks.",
+    ),
+    "torch_reserved_max": Metric(
+        "llmwatch.torch.memory.reserved_peak",
+        "By",
+        _GAUGE,
+        "The most that was reserved, ever or since the program reset PyTorch's peaks.",
+    ),
+    "torch_fragmentation": Metric(
+        "llmwatch.torch.memory.fragmentation",
+        "1",
+        _GAUGE,
+        "Share of the reserved memory that is free between tensors, and cannot be given back.",
+    ),
+    "torch_ooms": Metric(
+        "llmwatch.torch.memory.out_of_memory",
+        "{error}",
+        _SUM,
+        "Allocations that failed because device memory ran out.",
+    ),
+    "torch_retries": Metric(
+        "llmwatch.torch.memory.retries",
+        "{retry}",
+        _SUM,
+        "Times that PyTorch emptied its cache because an allocation failed, and tried again.",
+    ),
+}
+"""What PyTorch's allocator says of each device; read with `GPU_METRICS`."""
 
 ENERGY_BUCKETS: Final = tuple(
     round(base * 10.0**exponent, 9) for exponent in range(-3, 6) for base in (1.0, 3.0)
@@ -244,5 +288,7 @@ ATTRIBUTES: Final[dict[str, str]] = {
     "(other processes', or whose is not known).",
     GPU_TIME: "Seconds of GPU that the operation took: its share of the time, times GPUs.",
     GPU_COST: "US dollars: the GPU time at the setting `gpu_price`.",
+    TORCH_DEVICE: "What PyTorch calls the device: `cuda:0`. With `hw.id` and the like where a GPU of "
+    "the same UUID is watched.",
 }
 """What each attribute means."""

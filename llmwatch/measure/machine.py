@@ -71,6 +71,27 @@ class Gpu(NamedTuple):
         return self.memory_used / self.memory_limit
 
 
+class Allocator(NamedTuple):
+    """What PyTorch's memory allocator has of one device for this process, in bytes."""
+
+    device: str
+    """As torch calls it: ``cuda:0``."""
+    uuid: str | None = None
+    """As torch tells it: without the ``GPU-`` of `Device.id`."""
+    allocated: int | None = None
+    """In tensors; the next: with what is kept to be used again."""
+    reserved: int | None = None
+    allocated_max: int | None = None
+    """The most ever, or since the program reset torch's peaks."""
+    reserved_max: int | None = None
+    fragmentation: float | None = None
+    """Share of what is reserved that lies free beside tensors, and can neither be given back nor
+    joined to larger pieces."""
+    ooms: int | None = None
+    """Times that memory ran out; the next: that the cache was emptied to try again."""
+    retries: int | None = None
+
+
 class Process(NamedTuple):
     """This process at one moment. Counters count from its start."""
 

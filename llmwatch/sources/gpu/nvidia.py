@@ -8,12 +8,11 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
-from threading import RLock
 from time import monotonic
 from typing import Any, NamedTuple
-from weakref import WeakSet
 
 from llmwatch.measure.machine import Device, Gpu
+from llmwatch.sources.gpu.alone import Alone
 from llmwatch.sources.gpu.library import DeviceLostError, Library
 from llmwatch.sources.gpu.probe import NoGpuError
 from llmwatch.sources.gpu.queries import Queries
@@ -28,10 +27,6 @@ RETRY_EVERY = 10.0
 """Seconds between two attempts to get back a device, or a library, that was lost."""
 
 
-FORK_WAIT = 1.0
-"""Seconds that a fork waits for a query under way: a child would inherit the driver's held lock."""
-
-
 class _Found(NamedTuple):
     """A GPU of the machine with its parts, and the handles of them all, by id."""
 
@@ -44,14 +39,12 @@ class Nvidia:
 
     def __init__(self) -> None:
         self._library = Library()
-        self._lock = RLock()
-        self._pid = os.getpid()
+        self._alone = Alone()
         self._ours: list[Queries] = []
         self._listed_at: float | None = None
         self._missing: str | None = None
         self._missing_at = 0.0
         self._lost: set[str] = set()
-        _probes.add(self)
 
     def read(self) -> Sequence[Gpu]:
         """See `probe.Probe.read`."""
@@ -63,13 +56,13 @@ class Nvidia:
 
     def close(self) -> None:
         """See `probe.Probe.close`."""
-        with self._alone():
+        with self._alone:
             if self._library.is_open:
                 self._library.close()
             self._ours, self._listed_at, self._missing = [], None, None
 
     def _of_each(self, read: Callable[[Queries], Gpu]) -> list[Gpu]:
-        with self._alone():
+        with self._alone:
             found: list[Gpu] = []
             for queries in self._devices():
                 try:
@@ -79,11 +72,6 @@ class Nvidia:
                 else:
                     self._lost.discard(queries.device.id)
             return found
-
-    def _alone(self) -> RLock:
-        if self._pid != os.getpid():
-            self._lock, self._pid = RLock(), os.getpid()  # it may be held in the parent
-        return self._lock
 
     def _lose(self, device: Device) -> None:
         if device.id not in self._lost:
@@ -173,25 +161,3 @@ class Nvidia:
 def _named(whole: Whole, index: int) -> list[tuple[str, str]]:
     parts = [(part.id, f"GPU {index} MIG {number}") for number, part in enumerate(whole.parts)]
     return [(whole.id, f"GPU {index}"), *parts]
-
-
-# --- forks: none while a query is under way ------------------------------------------------------
-
-_probes: WeakSet[Nvidia] = WeakSet()
-_held: list[Any] = []
-
-
-def _before_fork() -> None:
-    locks = [probe._alone() for probe in list(_probes)]
-    _held.extend(lock for lock in locks if lock.acquire(timeout=FORK_WAIT))
-
-
-def _after_fork() -> None:
-    while _held:
-        _held.pop().release()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(
-        before=_before_fork, after_in_parent=_after_fork, after_in_child=_held.clear
-    )

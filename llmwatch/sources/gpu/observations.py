@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from llmwatch import semconv_hardware as names
-from llmwatch.measure.machine import Device, Gpu
+from llmwatch.measure.machine import Allocator, Device, Gpu
 from llmwatch.signals.observed import Observation
 
 _GPU = (names.HW_SENSOR_LOCATION, "gpu")
@@ -70,6 +70,18 @@ TABLE = (
 )
 
 
+ALLOCATOR = {
+    "torch_allocated": "allocated",
+    "torch_reserved": "reserved",
+    "torch_allocated_max": "allocated_max",
+    "torch_reserved_max": "reserved_max",
+    "torch_fragmentation": "fragmentation",
+    "torch_ooms": "ooms",
+    "torch_retries": "retries",
+}
+"""Keys in `semconv_hardware.TORCH_METRICS`, and attributes of an `Allocator`."""
+
+
 class Observations:
     """Turns readings into observations, and remembers what must be said to have ended."""
 
@@ -97,6 +109,21 @@ class Observations:
         for reason in seen:
             active = int(reason in gpu.throttle_reasons)
             yield Observation(active, base | {names.GPU_REASON: reason})
+
+
+def of_allocators(
+    allocators: Iterable[Allocator], gpus: Iterable[Gpu]
+) -> dict[str, list[Observation]]:
+    """By key of `semconv_hardware.TORCH_METRICS`; under the GPU with the same UUID, if any."""
+    found: dict[str, list[Observation]] = {key: [] for key in names.TORCH_METRICS}
+    by_uuid = {gpu.device.id.partition("-")[2]: _attributes(gpu.device) for gpu in gpus}
+    for each in allocators:
+        joined = by_uuid.get(each.uuid or "", {}) | {names.TORCH_DEVICE: each.device}
+        for key, attribute in ALLOCATOR.items():
+            value = getattr(each, attribute)
+            if value is not None:
+                found[key].append(Observation(value, joined))
+    return found
 
 
 def _attributes(device: Device) -> dict[str, str]:

@@ -7,15 +7,17 @@ with the first one, so that `instrument` does not wait for it.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from llmwatch.errors import ConfigError
-from llmwatch.semconv_hardware import GPU_METRICS
+from llmwatch.semconv_hardware import GPU_METRICS, TORCH_METRICS
 from llmwatch.signals.observed import Observation
 
 if TYPE_CHECKING:
+    from llmwatch.measure.machine import Gpu
     from llmwatch.signals.operation import Signals
     from llmwatch.sources.gpu.attribution import Attribution
     from llmwatch.sources.gpu.probe import Probe
@@ -72,7 +74,7 @@ class Source:
         """Observe the GPUs, and poll them where that is wanted."""
         signals, config = self._signals, self._signals.config
         signals.at_close(self._close)
-        for key, metric in GPU_METRICS.items():
+        for key, metric in (GPU_METRICS | TORCH_METRICS).items():
             signals.observe(metric, partial(self._observe, key))
         if config.gpu_poll_interval is not None:
             from llmwatch.sources.gpu.attribution import Attribution
@@ -96,16 +98,22 @@ class Source:
         return self._last.get(key, [])
 
     def _read(self) -> dict[str, list[Observation]]:
+        from llmwatch.sources.gpu.allocator import read_allocators
+        from llmwatch.sources.gpu.observations import of_allocators
+
+        gpus, allocators = self._gpus(), read_allocators()
+        return self._observations.of(gpus) | of_allocators(allocators, gpus)
+
+    def _gpus(self) -> Sequence[Gpu]:
         from llmwatch.sources.gpu.probe import NoGpuError
 
         try:
-            gpus = self.probe.read()
+            return self.probe.read()
         except NoGpuError as missing:
             if not self._told:
                 self._told = True
                 _log.debug("llmwatch watches no GPU: %s", missing)
-            return {}
-        return self._observations.of(gpus)
+            return ()
 
 
 def install(signals: Signals) -> Source:

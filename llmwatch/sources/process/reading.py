@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from llmwatch._optional import require
 from llmwatch.measure.machine import Host, Process
@@ -24,7 +24,7 @@ def read_process() -> Process:
     ask = _asker(psutil)
     with process.oneshot():
         cpu, memory = ask(process.cpu_times), ask(process.memory_info)
-        switches = ask(process.num_ctx_switches)
+        switches = _switches() or ask(process.num_ctx_switches)
         count_files = getattr(process, "num_fds", None)  # Windows has handles instead
         return Process(
             cpu_user=cpu and cpu.user,
@@ -60,6 +60,21 @@ def read_host() -> Host:
         memory_available=memory and memory.available,
         memory_limit=memory and memory.total,
     )
+
+
+class _Switches(NamedTuple):
+    voluntary: int
+    involuntary: int
+
+
+def _switches() -> _Switches | None:
+    """Those of all threads, ended ones too: on Linux, psutil's are the main thread's alone."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # on Windows
+        return None
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return _Switches(usage.ru_nvcsw, usage.ru_nivcsw)
 
 
 def _asker(psutil: Any) -> Callable[[Callable[[], Any]], Any]:
