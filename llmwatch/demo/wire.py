@@ -109,6 +109,13 @@ Handler = Callable[[Exchange], tuple[Script, Answer]]
 
 _HEAD_END = b"\r\n\r\n"
 _CHUNK_HEAD = re.compile(rb"([0-9a-fA-F]+)[^\r\n]*\r\n")
+_REFUSAL = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
+def _length(text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError(f"a length must be a number, not {text!r}")
+    return int(text)
 
 
 class Connection(asyncio.Protocol):
@@ -152,14 +159,30 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Some of a request, or all of it, has come."""
         self._buffer += data
-        if self._task is None and (exchange := self._parse()) is not None:
+        if self._task is None:
+            self._next()
+
+    def _next(self) -> None:
+        """Answer the next request, if a whole one is here; leave a client that speaks no HTTP."""
+        try:
+            exchange = self._parse()
+        except ValueError:
+            self._buffer.clear()
+            self.transport.write(_REFUSAL)
+            self.transport.close()
+            return
+        if exchange is not None:
             self._exchange = exchange
             self._task = asyncio.get_running_loop().create_task(self._answer(exchange))
 
     # --- reading --------------------------------------------------------------------------
 
     def _parse(self) -> Exchange | None:
-        """Take one whole request from the buffer; None while some of it is still to come."""
+        """Take one whole request from the buffer; None while some of it is still to come.
+
+        Raises:
+            ValueError: If it is none, or none that this server can read.
+        """
         end = self._buffer.find(_HEAD_END)
         if end < 0:
             return None
@@ -170,7 +193,7 @@ class Connection(asyncio.Protocol):
         if headers.get("transfer-encoding", "").lower() == "chunked":
             found = self._chunked_body(start)
         else:
-            stop = start + int(headers.get("content-length", "0"))
+            stop = start + _length(headers.get("content-length", "0"))
             found = (bytes(self._buffer[start:stop]), stop) if len(self._buffer) >= stop else None
         if found is None:
             return None
@@ -191,6 +214,8 @@ class Connection(asyncio.Protocol):
             if size == 0:
                 return bytes(body), position
             body += self._buffer[start : start + size]
+        if self._buffer.find(b"\r\n", position) >= 0:
+            raise ValueError("a chunk without its size")
         return None
 
     # --- writing --------------------------------------------------------------------------
@@ -204,7 +229,7 @@ class Connection(asyncio.Protocol):
         if exchange.headers.get("connection", "").lower() == "close":
             self.transport.close()
         elif self._buffer and not self.transport.is_closing():
-            self.data_received(b"")  # the next request is already here
+            self._next()  # it is already here
 
     async def _send(self, exchange: Exchange, script: Script, answer: Answer) -> bool:
         """Send the answer as scripted; False if it did not come to its end."""

@@ -584,3 +584,28 @@ def test_nonsense_is_a_bad_request(
             options={"headers": {"content-type": "application/json", **headers}},
         )
     assert chat(client).choices
+
+
+@pytest.mark.parametrize(
+    "garbled",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET /v1/models HTTP/1.1\r\ncontent-length: some\r\n\r\n",
+        b"GET /v1/models HTTP/1.1\r\ncontent-length: -4\r\n\r\n",
+        b"GET http://[ HTTP/1.1\r\n\r\n",
+        b"GET /v1/models HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nno size\r\n",
+    ],
+)
+@pytest.mark.parametrize("before", [b"", b"GET /v1/models HTTP/1.1\r\nhost: here\r\n\r\n"])
+def test_what_is_no_http_is_refused(
+    server: Server, caplog: pytest.LogCaptureFixture, garbled: bytes, before: bytes
+) -> None:
+    """400 and the end of that connection, also behind a good request; nothing is logged."""
+    with socket.create_connection(("127.0.0.1", server.port)) as sock:
+        sock.sendall(before + garbled)
+        answers = b"".join(iter(lambda: sock.recv(4096), b""))
+    assert answers.count(b"HTTP/1.1 200 OK") == bool(before)
+    assert answers.count(b"HTTP/1.1 400 Bad Request") == 1
+    assert answers.rstrip().endswith(b"content-length: 0")
+    gc.collect()
+    assert caplog.records == []
