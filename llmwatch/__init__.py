@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from llmwatch.signals.current import Current, current
     from llmwatch.snapshot import Resources, resources
     from llmwatch.sources.decorators import watch
+    from llmwatch.sources.torch_layers.watcher import LayerWatcher, watch_layers
 
 __all__ = [
     "CaptureContent",
@@ -28,6 +29,7 @@ __all__ = [
     "ConfigError",
     "Current",
     "DriftMonitor",
+    "LayerWatcher",
     "LlmwatchError",
     "MissingExtraError",
     "Resources",
@@ -40,6 +42,7 @@ __all__ = [
     "shutdown",
     "uninstrument",
     "watch",
+    "watch_layers",
 ]
 
 _LAZY = {
@@ -50,6 +53,8 @@ _LAZY = {
     "Current": "llmwatch.signals.current",
     "current": "llmwatch.signals.current",
     "watch": "llmwatch.sources.decorators",
+    "LayerWatcher": "llmwatch.sources.torch_layers.watcher",
+    "watch_layers": "llmwatch.sources.torch_layers.watcher",
 }
 
 

@@ -1,0 +1,1 @@
+"""Time the layers of a PyTorch model that runs in this process."""

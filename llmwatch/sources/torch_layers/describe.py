@@ -1,0 +1,100 @@
+"""What a model is given, and what for: shapes, tokens, phase, device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from llmwatch.signals import active
+from llmwatch.signals.context import current_operation
+
+MOST_SHAPES = 8
+
+
+def phase_of(kwargs: Mapping[str, Any]) -> str:
+    """``prefill`` or ``decode`` inside a generation, else ``forward``. Cost: 1 µs.
+
+    The watched operation says it; where there is none, a cache of keys and values does.
+    """
+    if active.signals is not None:
+        operation = current_operation()
+        if operation is not None and operation.phase is not None:
+            return operation.phase
+    cache = kwargs.get("past_key_values")
+    if cache is None:
+        return "forward"
+    length = getattr(cache, "get_seq_length", None)
+    return "decode" if length is None or length() > 0 else "prefill"
+
+
+def is_traced() -> bool:
+    """Whether this forward is traced or compiled: it takes no time of its own."""
+    return torch._C._get_tracing_state() is not None or torch.compiler.is_compiling()
+
+
+def tensors(value: Any, depth: int = 2) -> Iterator[torch.Tensor]:
+    """The tensors in arguments or a result, not looking deeper than that."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif depth and isinstance(value, Mapping):
+        for each in value.values():
+            yield from tensors(each, depth - 1)
+    elif depth and isinstance(value, (tuple, list)):
+        for each in value:
+            yield from tensors(each, depth - 1)
+
+
+def shapes_of(args: Any, kwargs: Any) -> tuple[tuple[int, ...], ...]:
+    """Shapes of the tensors among the arguments, the first few."""
+    found = []
+    for tensor in tensors((args, kwargs)):
+        found.append(tuple(tensor.shape))
+        if len(found) == MOST_SHAPES:
+            break
+    return tuple(found)
+
+
+def tokens_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | None:
+    """How many tokens a model is given: all positions of its ids, or of its embeddings."""
+    ids = kwargs.get("input_ids")
+    if ids is None and args:
+        ids = args[0]
+    if isinstance(ids, torch.Tensor) and not ids.is_floating_point():
+        return ids.numel() if ids.ndim in (1, 2) else None
+    embeds = kwargs.get("inputs_embeds")
+    if embeds is None:
+        embeds = ids
+    if isinstance(embeds, torch.Tensor) and embeds.ndim == 3:  # batch, tokens, width
+        return int(embeds.shape[0] * embeds.shape[1])
+    return None
+
+
+def first_tensor(module: nn.Module) -> torch.Tensor | None:
+    """A parameter or buffer of a module, preferably one of its own."""
+    for found in (module.parameters(), module.buffers()):
+        for tensor in found:
+            return tensor
+    return None
+
+
+def device_of(module: nn.Module, fallback: torch.device) -> torch.device:
+    """Where a module is; *fallback* for one that has neither parameters nor buffers."""
+    tensor = first_tensor(module)
+    return fallback if tensor is None else tensor.device
+
+
+def dtype_of(module: nn.Module) -> str | None:
+    """Type of the first floating-point parameter."""
+    for tensor in module.parameters():
+        if tensor.is_floating_point():
+            return str(tensor.dtype).removeprefix("torch.")
+    return None
+
+
+def name_of(module: nn.Module) -> str:
+    """What a model is called: where it was loaded from, else its class."""
+    name = getattr(getattr(module, "config", None), "_name_or_path", None)
+    return name if isinstance(name, str) and name else type(module).__name__

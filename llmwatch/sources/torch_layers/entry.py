@@ -1,0 +1,90 @@
+"""Where a watched model is entered: the one thing that stays in place.
+
+`nn.Module.__call__` calls ``_compiled_call_impl`` of the module's own ``__dict__`` instead of
+``_call_impl`` where there is one: that is how `module.compile()` works. The entry lies there.
+Unlike a forward hook it sees every ending, KeyboardInterrupt too, changes nothing for
+`torch.jit.script` and `torch.compile`, and PyTorch leaves it out of copies and pickles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+import torch
+from torch import nn
+
+from llmwatch._guard import Guard
+
+if TYPE_CHECKING:
+    from llmwatch.sources.torch_layers.watcher import LayerWatcher
+
+COMPILED = "_compiled_call_impl"
+
+_BEGIN = Guard("layers.begin")
+_END = Guard("layers.end")
+
+
+class Entry(partial):  # type: ignore[type-arg] # generic in its stubs only
+    """What lies in the model's ``__dict__``.
+
+    It holds the model weakly, or the model would go only when a garbage collection finds it.
+    """
+
+    watcher: LayerWatcher
+    model: ref[nn.Module]
+    beneath: Callable[..., Any] | None
+    """What lay there before; None: nothing."""
+
+    @classmethod
+    def put(cls, watcher: LayerWatcher, model: nn.Module) -> Entry:
+        """Lay an entry of *watcher* before *model*."""
+        own = model.__dict__
+        entry = cls(_enter, watcher, ref(model), own.get(COMPILED))
+        entry.beneath = own.get(COMPILED)
+        entry.model = ref(model)
+        own[COMPILED] = entry
+        return entry
+
+    def take(self) -> None:
+        """Take it away, if it is still on top; else it stays, and passes calls on."""
+        model = self.model()
+        if model is None or model.__dict__.get(COMPILED) is not self:
+            return
+        if self.beneath is None:
+            del model.__dict__[COMPILED]
+        else:
+            model.__dict__[COMPILED] = self.beneath
+
+    @property
+    def in_place(self) -> bool:
+        """False where `model.compile()` or somebody else has taken the place."""
+        model = self.model()
+        return model is None or model.__dict__.get(COMPILED) is self
+
+
+def _enter(
+    watcher: LayerWatcher,
+    model: ref[nn.Module],
+    beneath: Callable[..., Any] | None,
+    /,
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    """A call of the model."""
+    module = model()
+    call = module._call_impl if beneath is None else beneath  # type: ignore[union-attr]
+    if torch.compiler.is_compiling() or not watcher.schedule.counts():
+        return call(*args, **kwargs)
+    forward = None
+    with _BEGIN:
+        forward = watcher.begin(module, args, kwargs)
+    if forward is None:
+        return call(*args, **kwargs)
+    try:
+        return forward.run(module, call, args, kwargs)
+    finally:
+        with _END:
+            watcher.end(forward)

@@ -1,0 +1,118 @@
+"""One sampled forward: wrappers in place, marks, and what is known of it besides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from llmwatch._guard import Guard
+from llmwatch.measure.layers import LayerSample
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from llmwatch.signals.layers import Labels
+    from llmwatch.sources.torch_layers.layout import Layout
+    from llmwatch.sources.torch_layers.observe import Beginning
+    from llmwatch.sources.torch_layers.tape import Tape
+
+_MARK = Guard("layers.mark")
+_LOOK = Guard("layers.look")
+
+MODEL = 0
+"""Number of the model itself among its layers."""
+
+
+class Forward:
+    """One sampled forward.
+
+    Args:
+        tape: Where its marks go.
+        layout: The model's layers.
+        beginning: What is known of it.
+        model: What the model is called.
+    """
+
+    failed = False
+    trace_id = span_id = 0
+
+    def __init__(self, tape: Tape, layout: Layout, beginning: Beginning, model: str) -> None:
+        self.tape = tape
+        self.beginning = beginning
+        self.model = model
+        self._layout = layout
+
+    @property
+    def labels(self) -> Labels:
+        """What its layers are called in metrics."""
+        return self._layout.labels
+
+    def put(self, modules: list[nn.Module]) -> None:
+        """Put the wrappers in place."""
+        self._layout.shared.tape = self.tape
+        for slot, module in zip(self._layout.slots, modules[1:], strict=True):
+            slot.put(module)
+
+    def take(self) -> None:
+        """Take them out; may be done twice."""
+        self._layout.take()
+
+    def run(
+        self, module: nn.Module, call: Callable[..., Any], args: Any, kwargs: dict[str, Any]
+    ) -> Any:
+        """Make the call, with its marks round it."""
+        tape = self.tape
+        with ExitStack() as stack:
+            with _LOOK:
+                for look in tape.looks:
+                    if look.around is not None:
+                        stack.enter_context(look.around)
+            if tape.looks:
+                with _LOOK:
+                    tape.observe("enter", MODEL, module, args, kwargs)
+            with _MARK:
+                tape.mark(MODEL)
+            try:
+                output = call(*args, **kwargs)
+            except BaseException:
+                self.failed = True
+                raise
+            finally:
+                with _MARK:
+                    tape.mark(~MODEL)
+            if tape.looks:
+                with _LOOK:
+                    tape.observe("leave", MODEL, module, args, kwargs, output)
+        return output
+
+    def sample(self) -> LayerSample | None:
+        """Its times, once the tape is done; None where they mean nothing.
+
+        Raises:
+            ValueError: If marks are missing.
+        """
+        disturbed = any(look.around is not None for look in self.tape.looks)
+        if self.failed or self.tape.void or disturbed:
+            return None
+        calls, beginning = self.tape.calls(), self.beginning
+        self.tape.release()
+        return LayerSample(
+            self.model,
+            beginning.phase,
+            beginning.device,
+            self.tape.started_at,
+            calls[0].total_time,
+            calls,
+            beginning.shapes,
+            beginning.tokens,
+            self._layout.dtype,
+            self.trace_id,
+            self.span_id,
+        )
+
+    def tell(self, sample: LayerSample | None) -> None:
+        """Say to whoever looked that it is over."""
+        for look in self.tape.looks:
+            with _LOOK:
+                look.end(sample)

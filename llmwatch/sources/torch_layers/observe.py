@@ -1,0 +1,59 @@
+"""Who else looks at a sampled forward: inputs and outputs of its layers, or its operations.
+
+An `Observer` is asked at the beginning of each sampled forward. What it then does is guarded, and
+its time is taken out of the layers' times; what it does must not wait for the device, nor hold on
+to tensors.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from llmwatch.measure.layers import Layer, LayerSample
+
+
+class Beginning(NamedTuple):
+    """What is known of a forward before it runs."""
+
+    layers: tuple[Layer, ...]
+    """The watched layers; the numbers that a `Look` is given are indices of it. 0: the model."""
+    phase: str
+    device: str
+    shapes: tuple[tuple[int, ...], ...]
+    tokens: int | None
+    grad: bool
+    """Whether it is recorded for a backward pass."""
+
+
+class Look:
+    """One observer's look at one sampled forward. Override what you need."""
+
+    around: AbstractContextManager[Any] | None = None
+    """What the whole forward runs in, for example a `FlopCounterMode`. With it the forward is not
+    timed: what it does takes time inside the layers."""
+
+    def enter(
+        self, number: int, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """A layer is about to run."""
+
+    def leave(
+        self, number: int, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> None:
+        """It has run, and raised nothing."""
+
+    def end(self, sample: LayerSample | None) -> None:
+        """The forward is over, and its times are known: on an accelerator later, on any thread.
+
+        Args:
+            sample: Its times; None where it failed or was not timed.
+        """
+
+
+class Observer(Protocol):
+    """Somebody who may want to look at sampled forwards."""
+
+    def look(self, beginning: Beginning) -> Look | None:
+        """Say whether to look at the forward that begins; None: not at this one."""

@@ -1,0 +1,290 @@
+"""`watch_layers`: time the layers of a model while it serves or trains.
+
+A forward that is not sampled passes one function of ours. A sampled one has wrappers in its layers
+for its own length. There is one sampled forward at a time in the process; whoever comes meanwhile
+passes through unmeasured, and nobody ever waits.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Self
+from weakref import ref
+
+import torch
+from torch import nn
+
+from llmwatch._guard import Guard
+from llmwatch.errors import ConfigError
+from llmwatch.measure.layers import Layer, LayerSample, LayerTotal, Totals
+from llmwatch.signals import active
+from llmwatch.signals.layers import Measured, span_of_now
+from llmwatch.sources.torch_layers import registry
+from llmwatch.sources.torch_layers.describe import (
+    is_traced,
+    name_of,
+    phase_of,
+    shapes_of,
+    tokens_of,
+)
+from llmwatch.sources.torch_layers.entry import Entry
+from llmwatch.sources.torch_layers.forward import Forward
+from llmwatch.sources.torch_layers.layout import Layout
+from llmwatch.sources.torch_layers.observe import Beginning, Look, Observer
+from llmwatch.sources.torch_layers.ranks import rank_attributes
+from llmwatch.sources.torch_layers.schedule import Schedule
+
+if TYPE_CHECKING:
+    from llmwatch.sources.torch_layers.select import Selection
+
+__all__ = ["LayerWatcher", "watch_layers"]
+
+INTERVAL = 1.0
+"""Seconds between two sampled forwards of one phase, where nothing else is said."""
+
+MOST_SAMPLES = 64
+"""Sampled passes that are kept."""
+
+MOST_PENDING = 8
+"""Sampled passes that may wait for a device to finish them; then the oldest is given up."""
+
+_TELL = Guard("layers.tell")
+_RESOLVE = Guard("layers.resolve")
+_LOOK = Guard("layers.look")
+
+
+def watch_layers(
+    model: nn.Module,
+    layers: Selection = "blocks",
+    *,
+    every: int | None = None,
+    interval: float | None = None,
+    name: str | None = None,
+    memory: bool = False,
+) -> LayerWatcher:
+    """Time the layers of *model* on some of its forwards, until the watcher is closed.
+
+    The model stays what it was: its class, its outputs and gradients, its `state_dict`, its
+    pickles and copies. Watching it again ends the earlier watching. With `llmwatch.instrument`,
+    before or after, what is seen goes into metrics too.
+
+    Args:
+        model: Any module; the whole model, as it is called.
+        layers: Which of its modules: ``"blocks"`` (the repeated ones, and what lies beside them),
+            ``"all"``, a depth, a pattern of names (``"*.mlp"``) or the name of a class, a class, a
+            function of name and module, or several of these.
+        every: Sample one forward in this many. Default: as *interval* says.
+        interval: Seconds that lie at least between two sampled forwards of one phase. Default: 1
+            where *every* is not given, else 0.
+        name: What the model is called. Default: where it was loaded from, else its class.
+        memory: Note how much memory each layer allocates, on devices that say so.
+
+    Returns:
+        A watcher, which is a context manager too: it is closed at the end of the block.
+
+    Raises:
+        ConfigError: If a keyword cannot be used, or *layers* means none of the model's.
+
+    Cost: 1 µs a forward; on a sampled one some 2 µs for each call of a watched layer.
+    """
+    if not isinstance(model, nn.Module):
+        raise ConfigError(
+            f"watch_layers({type(model).__name__}) cannot be used: give a torch.nn.Module."
+        )
+    for key, value, least in (("every", every, 1), ("interval", interval, 0)):
+        if value is not None and not value >= least:
+            raise ConfigError(
+                f"watch_layers({key}={value!r}) cannot be used: give a number from {least}."
+            )
+    if interval is None:
+        interval = INTERVAL if every is None else 0.0
+    schedule = Schedule(int(every or 1), interval)
+    return LayerWatcher(model, layers, schedule, name or name_of(model), memory=memory)
+
+
+class LayerWatcher:
+    """What is known of the layers of one model. Made by `watch_layers`."""
+
+    def __init__(
+        self, model: nn.Module, selection: Selection, schedule: Schedule, name: str, *, memory: bool
+    ) -> None:
+        self.name = name
+        """What the model is called."""
+        self.schedule = schedule
+        self.observers: tuple[Observer, ...] = ()
+        """Who is asked at the beginning of each sampled forward whether to look at it."""
+        self.given_up = 0
+        """Sampled passes whose times never came to be known."""
+        self._model = ref(model)
+        self._selection = selection
+        self._memory = memory
+        self._totals = Totals()
+        self._samples: deque[LayerSample] = deque(maxlen=MOST_SAMPLES)
+        self._pending: deque[Forward] = deque()
+        self._lock = Lock()
+        self._resolving = Lock()
+        self._turn: Lock | None = None
+        """Held while a forward of this model is sampled."""
+        self._closed = False
+        self._layout = Layout(model, selection, name)
+        for other in registry.living():
+            if other._model() is model:
+                other.close()
+        self._entry = Entry.put(self, model)
+        registry.add(self)
+
+    @property
+    def model(self) -> nn.Module | None:
+        """The model; None once it is gone."""
+        return self._model()
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The watched layers; the first is the model itself."""
+        return self._layout.plan.layers
+
+    @property
+    def samples(self) -> tuple[LayerSample, ...]:
+        """The latest sampled passes whose times are known, the oldest first."""
+        self.resolve()
+        return tuple(self._samples)
+
+    def totals(self) -> tuple[LayerTotal, ...]:
+        """What all sampled passes say of each layer, by phase."""
+        self.resolve()
+        with self._lock:
+            return self._totals.rows()
+
+    def sample_now(self) -> None:
+        """Sample the next forward, whatever the schedule says."""
+        self.schedule.asked = True
+
+    def observe(self, observer: Observer) -> None:
+        """Ask *observer* too at the beginning of each sampled forward."""
+        self.observers += (observer,)
+
+    def close(self) -> None:
+        """End the watching and leave the model as it was; what was seen stays readable."""
+        self._closed = True
+        self._entry.take()
+        self._layout.take()
+        self.resolve()
+        registry.remove(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- what the entry calls --------------------------------------------------------------------
+
+    def begin(
+        self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Forward | None:
+        """Begin to sample a forward, if it is to be sampled: its wrappers are in place then."""
+        phase = phase_of(kwargs)
+        if self._closed or not self.schedule.due(phase) or is_traced():
+            return None
+        turn = registry.turn
+        if not turn.acquire(blocking=False):
+            return None
+        forward = None
+        try:
+            forward = self._begun(model, phase, args, kwargs)
+        finally:
+            if forward is None:
+                self._layout.take()
+                turn.release()
+            else:
+                self._turn = turn
+        return forward
+
+    def _begun(
+        self, model: nn.Module, phase: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Forward | None:
+        self.resolve()
+        layout = self._layout
+        modules = layout.modules(model)
+        if modules is None:
+            layout = self._layout = Layout(model, self._selection, self.name)
+            modules = layout.modules(model)
+        if modules is None or not layout.ready:
+            return None
+        self.schedule.took(phase)
+        beginning = Beginning(
+            layout.plan.layers,
+            phase,
+            str(layout.device),
+            shapes_of(args, kwargs),
+            tokens_of(args, kwargs),
+            torch.is_grad_enabled(),
+        )
+        tape = layout.tape(self._looks(beginning), memory=self._memory)
+        forward = Forward(tape, layout, beginning, self.name)
+        forward.trace_id, forward.span_id = span_of_now()
+        forward.put(modules)
+        return forward
+
+    def _looks(self, beginning: Beginning) -> tuple[Look, ...]:
+        found = []
+        for observer in self.observers:
+            with _LOOK:
+                if (look := observer.look(beginning)) is not None:
+                    found.append(look)
+        return tuple(found)
+
+    def end(self, forward: Forward) -> None:
+        """A sampled forward is over."""
+        try:
+            forward.take()
+        finally:
+            turn, self._turn = self._turn, None
+            if turn is not None:
+                turn.release()
+        self._pending.append(forward)
+        self.resolve()
+
+    def resolve(self) -> None:
+        """Take up the passes whose times are known by now. Never waits, for a device or anybody."""
+        if not self._resolving.acquire(blocking=False):
+            return
+        try:
+            while self._pending:
+                forward, done = self._pending[0], None
+                with _RESOLVE:
+                    done = forward.tape.done
+                if done is False and len(self._pending) <= MOST_PENDING:
+                    return
+                self._pending.popleft()
+                with _RESOLVE:
+                    self._take_up(forward, known=bool(done))
+        finally:
+            self._resolving.release()
+
+    def _take_up(self, forward: Forward, *, known: bool) -> None:
+        sample = None
+        try:
+            if known:
+                sample = forward.sample()
+            else:
+                self.given_up += 1
+        finally:
+            forward.tell(sample)
+        if sample is None:
+            return
+        with self._lock:
+            self._samples.append(sample)
+            self._totals.add(sample)
+        signals = active.signals
+        if signals is not None:
+            with _TELL:
+                signals.metrics.put_measured(Measured(sample, forward.labels, rank_attributes()))
+
+    def forked(self) -> None:
+        """Leave to the parent what it was doing when this process was forked."""
+        self._layout.take()
+        self._turn = None
+        self._pending.clear()
+        self._lock, self._resolving = Lock(), Lock()
