@@ -98,6 +98,9 @@ class Config:
     """Where a stream reports no usage, count output chunks as tokens, labelled as an estimate."""
     timeline: bool = False
     """Put the arrival time of every chunk on the span, as one array of microseconds."""
+    confidence: bool = False
+    """Look at how sure local models are of each token: entropy, log-probability, perplexity; in
+    greedy decoding and sampling."""
     stall_after: float = 1.0
     """Seconds; a gap between two chunks longer than this counts as a stall."""
     propagate: tuple[str, ...] = ("localhost", "127.0.0.1", "::1")
@@ -172,6 +175,7 @@ class Settings(TypedDict, total=False):
     stream_usage: bool | None
     estimate_usage: bool | None
     timeline: bool | None
+    confidence: bool | None
     stall_after: float | None
     propagate: Iterable[str] | None
     metric_attributes: Iterable[str] | None
@@ -371,6 +375,7 @@ _PARSERS: dict[str, Callable[[Any, str], Any]] = {
     "stream_usage": _boolean,
     "estimate_usage": _boolean,
     "timeline": _boolean,
+    "confidence": _boolean,
     "stall_after": _number(0.001, 3600, float),
     "propagate": _names,
     "metric_attributes": _names,

@@ -35,6 +35,8 @@ SOURCES = {
     "openai": "llmwatch.sources.openai.source",
     "gpu": "llmwatch.sources.gpu.source",
     "process": "llmwatch.sources.process.source",
+    "transformers": "llmwatch.sources.transformers.source",
+    "sentence_transformers": "llmwatch.sources.sentence_transformers.source",
 }
 """Name of each source, and the module whose ``install(signals)`` starts it."""
 

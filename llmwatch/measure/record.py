@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from llmwatch.measure.charge import Charge
+from llmwatch.measure.generation import Generation
 from llmwatch.measure.timeline import StreamTiming
 
 
@@ -59,6 +60,12 @@ class OperationRecord(NamedTuple):
     gpu: Charge | None = None
     gpu_cost: float | None = None
     """US dollars."""
+    generation: Generation | None = None
+    """Of a model in this process whose tokens were watched."""
+    inputs: int | None = None
+    """How many texts, pictures, … a model in this process was given; not for generation."""
+    queue_time: float | None = None
+    """Seconds that it waited before a model in this process began with it."""
 
     @property
     def gpu_energy(self) -> float | None:
@@ -80,6 +87,8 @@ class OperationRecord(NamedTuple):
         Reasoning tokens count only where they were streamed too: otherwise they were made before
         the first chunk, and the time between first and last chunk says nothing of them.
         """
+        if self.generation is not None:
+            return self.generation.time_per_output_token
         timing, usage = self.timing, self.usage
         if timing is None or usage is None or usage.output_tokens is None:
             return None
@@ -101,3 +110,14 @@ class OperationRecord(NamedTuple):
         if self.usage is None or not self.usage.output_tokens or not seconds or seconds <= 0:
             return None
         return self.usage.output_tokens / seconds
+
+    @property
+    def input_rate(self) -> float | None:
+        """Inputs per second; None where their number is unknown."""
+        return self.inputs / self.duration if self.inputs and self.duration > 0 else None
+
+    @property
+    def padding_rate(self) -> float | None:
+        """Slots without a useful token per second of a local generation; None where unknown."""
+        padding = None if self.generation is None else self.generation.padding
+        return padding / self.duration if padding is not None and self.duration > 0 else None

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.metrics import MeterProvider, NoOpMeter, Observation
 
-from llmwatch import _guard, semconv
+from llmwatch import _guard, semconv, semconv_layers
 from llmwatch._guard import Guard
 from llmwatch._version import __version__
 from llmwatch.measure.record import OperationRecord, Series
 from llmwatch.signals import drift
 from llmwatch.signals.cells import Table, Turn
 from llmwatch.signals.observed import Observed, Source
-from llmwatch.signals.readings import attributes, metrics_of, readings
+from llmwatch.signals.readings import Measured, attributes, metrics_of, readings
 from llmwatch.signals.recorder import Recorder
 from llmwatch.signals.worker import Worker
 
@@ -58,17 +58,21 @@ class Metrics:
     def __init__(self, config: Config, meter_provider: MeterProvider) -> None:
         meter = meter_provider.get_meter(semconv.SCOPE, __version__, schema_url=semconv.SCHEMA_URL)
         wanted = [] if isinstance(meter, NoOpMeter) else readings(config.semconv)
-        self._queue: deque[OperationRecord] = deque()
+        others = [semconv_layers.DURATION] if wanted else []
+        self._queue: deque[OperationRecord | Measured] = deque()
         self._gaps = 0
         """Chunk gaps in the queue, roughly: threads may lose each other's additions."""
         self._counting = bool(wanted)
         """False where nothing is wanted, and once closed."""
         self._turn = Turn()
-        self._door, ways = _door(meter_provider, meter, metrics_of(wanted))
+        self._door, ways = _door(meter_provider, meter, [*metrics_of(wanted), *others])
         counted = [each for each in wanted if ways.get(each.metric.name) == "counts"]
         recorded = [each for each in wanted if ways.get(each.metric.name, "record") == "record"]
         self._table = Table(counted, self._door.exemplars if self._door else "none")
-        self._recorder = Recorder(meter, recorded, self._turn)
+        by_name = {each.name: ways.get(each.name, "record") for each in others}
+        self._counted = frozenset(name for name, way in by_name.items() if way == "counts")
+        slow = [each for each in others if by_name[each.name] == "record"]
+        self._recorder = Recorder(meter, recorded, slow, self._turn)
         # Without a door nobody tells us that a reader is about to collect.
         alone = self._door is None and bool(recorded)
         self._wake_at = 1 if alone else QUEUE_WAKE
@@ -88,7 +92,16 @@ class Metrics:
         timing = record.timing
         if timing is not None:
             self._gaps += len(timing.gaps)
+        if record.generation is not None:
+            self._gaps += len(record.generation.gaps)
         if len(queue) >= self._wake_at or self._gaps >= GAPS_WAKE:
+            self._press()
+
+    def put_measured(self, measured: Measured) -> None:
+        """Take what was measured and is no operation. Cost: as `put`."""
+        self._queue.append(measured)
+        self._gaps += measured.size
+        if len(self._queue) >= self._wake_at or self._gaps >= GAPS_WAKE:
             self._press()
 
     def watch_active(self, active: Callable[[], list[Series]]) -> None:
@@ -128,7 +141,7 @@ class Metrics:
             self._door.close()
         self._observed.close()
         self._worker.close()
-        self._table.rows.clear()
+        self._table.clear()
 
     def reset(self) -> None:
         """Forget everything that was counted: in a forked child it is the parent's to report."""
@@ -136,7 +149,7 @@ class Metrics:
         self._gaps = 0
         self._turn.reset()
         self._worker.reset()
-        self._table.rows.clear()
+        self._table.clear()
         self._recorder.reset()
         self._seen.clear()
         if self._door is not None:
@@ -167,17 +180,23 @@ class Metrics:
                     self._count(self._queue.popleft())
         return True
 
-    def _count(self, record: OperationRecord) -> None:
+    def _count(self, record: OperationRecord | Measured) -> None:
         if not self._counting:
             return  # it may be an operation that outlived us
-        if self._door is None:
+        if self._door is not None and not self._door.enabled:
+            return
+        if isinstance(record, OperationRecord):
             self._recorder.add(record)
-            return
-        if not self._door.enabled:
-            return
-        self._recorder.add(record)
-        self._table.add(record)
-        if len(self._table.rows) >= MOST_SERIES:
+            if self._door is not None:
+                self._table.add(record)
+        else:
+            self._recorder.add_measured(record)
+            if self._door is not None:
+                self._table.add_measured(record, self._counted)
+        if (
+            self._door is not None
+            and len(self._table.rows) + len(self._table.measured) >= MOST_SERIES
+        ):
             self._door.absorb()
 
     # --- what is asked for, not counted ----------------------------------------------------------

@@ -21,6 +21,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from llmwatch import semconv
 from llmwatch._guard import Guard
+from llmwatch.measure.generation import Decoding, Generation, summarise
 from llmwatch.measure.record import OperationRecord, Series, Usage
 from llmwatch.measure.timeline import StreamTiming, Timeline
 from llmwatch.signals.context import (
@@ -98,6 +99,12 @@ class Operation:
     """Overrides the error's class name as ``error.type``."""
     timeline: Timeline | None = None
     """Set for streamed operations only."""
+    decodings: list[Decoding] | None = None
+    """The decoding loops of a local model, for operations whose tokens are watched only."""
+    inputs: int | None = None
+    """How many texts, pictures, … it holds, where a model in this process takes them."""
+    queue_time: float | None = None
+    """Seconds that it waited before that model began with it."""
     content: Content | None = None
     """Set only where content is captured."""
     secrets: tuple[str, ...] = ()
@@ -410,7 +417,11 @@ class Signals:
         timing: StreamTiming | None,
         error_type: str | None,
     ) -> OperationRecord:
-        usage = operation.usage
+        usage, generation = operation.usage, None
+        if operation.decodings is not None:
+            generation = summarise(operation.decodings, operation.started)
+            if usage is None:
+                operation.usage = usage = _usage_of(generation)
         if usage is None and self.config.estimate_usage and timing is not None:
             operation.usage = usage = _estimate(timing)
         extra = operation.extra
@@ -436,6 +447,9 @@ class Signals:
             operation.client_wait,
             span_context.trace_id if sampled else 0,
             span_context.span_id if sampled else 0,
+            generation=generation,
+            inputs=operation.inputs if error_type is None else None,
+            queue_time=operation.queue_time,
         )
 
     def _cost(self, series: Series, usage: Usage | None, operation: Operation) -> float | None:
@@ -448,6 +462,12 @@ def _estimate(timing: StreamTiming) -> Usage | None:
     """Output tokens counted from chunks that carried output, where there were any."""
     tokens = timing.chunks - timing.quiet_chunks
     return Usage(output_tokens=tokens, estimated=True) if tokens else None
+
+
+def _usage_of(generation: Generation) -> Usage | None:
+    """What a local generation counted."""
+    counts = generation.prompt_tokens, generation.output_tokens, generation.cached_tokens
+    return None if counts == (None, None, None) else Usage(*counts)
 
 
 def _known(

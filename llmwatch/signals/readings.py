@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from operator import attrgetter
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
-from llmwatch import semconv, semconv_hardware
+from llmwatch import semconv, semconv_hardware, semconv_models, semconv_tasks
+from llmwatch.measure.generation import Generation
 from llmwatch.measure.record import OperationRecord, Series, Usage
 
 Value = float | tuple[float, ...]
@@ -21,7 +22,16 @@ AttributeValue = str | int | float | bool
 Dimensions = tuple[tuple[str, AttributeValue], ...]
 
 Subject = Literal[
-    "record", "timing", "usage", "priced", "inference", "inference usage", "embeddings", "embedded"
+    "record",
+    "timing",
+    "usage",
+    "priced",
+    "inference",
+    "inference usage",
+    "embeddings",
+    "embedded",
+    "served",
+    "generation",
 ]
 """What a number is taken from, in the order of `subjects`."""
 SUBJECTS: tuple[Subject, ...] = Subject.__args__  # type: ignore[attr-defined]
@@ -34,6 +44,29 @@ INFERENCE = frozenset({"chat", "generate_content", "text_completion"})
 _UNKNOWN: Dimensions = ((semconv.TOKEN_MODALITY, "unknown"),)
 _AUDIO: Dimensions = ((semconv.TOKEN_MODALITY, "audio"),)
 _ESTIMATED: Dimensions = ((semconv.USAGE_ESTIMATED, True),)
+
+
+class Measured(Protocol):
+    """Something that was measured and is no operation: its numbers go into metrics all the same."""
+
+    @property
+    def ended_at(self) -> int:
+        """Unix time in nanoseconds."""
+
+    @property
+    def trace_id(self) -> int:
+        """0 where the span was not sampled."""
+
+    @property
+    def span_id(self) -> int:
+        """As above."""
+
+    @property
+    def size(self) -> int:
+        """How many numbers, roughly."""
+
+    def numbers(self) -> Iterable[tuple[semconv.Metric, Dimensions, tuple[float, ...]]]:
+        """Numbers in ascending order, the metric that counts them, and their attributes."""
 
 
 class Reading(NamedTuple):
@@ -66,6 +99,10 @@ def readings(setting: str) -> list[Reading]:
         found.extend(_of_genai(semconv.CONVENTION_METRICS["genai-0.1"]))
     found.extend(_own(semconv.OWN_METRICS))
     found.extend(_gpu(semconv_hardware.OPERATION_METRICS))
+    found.extend(_served(semconv_models.SERVER_METRICS))
+    found.extend(_generation(semconv_models.GENERATION_METRICS))
+    for name, metric in semconv_tasks.TASK_METRICS.items():
+        found.append(Reading(metric, "record", attrgetter(name)))
     return found
 
 
@@ -80,9 +117,13 @@ def subjects(record: OperationRecord) -> tuple[object, ...]:
     if operation == FETCH_RESPONSE:
         usage = None  # it was counted when the response was made
     priced = None if usage is None else record
+    timing, generation = record.timing, record.generation
+    served = None if generation is None else record
+    if record.series.error_type is not None:
+        generation = None  # the conventions want times of what succeeded
     if operation == EMBEDDINGS:
-        return record, record.timing, usage, priced, None, None, record, usage
-    return record, record.timing, usage, priced, record, usage, None, None
+        return record, timing, usage, priced, None, None, record, usage, served, generation
+    return record, timing, usage, priced, record, usage, None, None, served, generation
 
 
 def keys(record: OperationRecord) -> tuple[Series, Series, Series, Series]:
@@ -169,6 +210,46 @@ def _gpu(metrics: dict[str, semconv.Metric]) -> Iterator[Reading]:
     yield Reading(metrics["cost"], "record", attrgetter("gpu_cost"))
     per_token = attrgetter("gpu_energy_per_token")
     yield Reading(metrics["energy_per_token"], "priced", per_token, of_tokens=True)
+
+
+def _served(metrics: dict[str, semconv.Metric]) -> Iterator[Reading]:
+    yield Reading(metrics["duration"], "served", attrgetter("duration"), by_error=True)
+    for name in ("time_to_first_token", "time_per_output_token"):
+        yield Reading(metrics[name], "generation", attrgetter(name))
+
+
+def _generation(metrics: dict[str, semconv.Metric]) -> Iterator[Reading]:
+    yield Reading(metrics["gaps"], "generation", _gaps)
+    for name in ("prefill_time", "prefill_rate", "decode_rate", "cache_bytes"):
+        yield Reading(metrics[name], "generation", attrgetter(name))
+    for name, parts in (("slots", _SLOTS), ("drafts", _DRAFTS)):
+        for dimensions, read in parts.items():
+            yield Reading(metrics[name], "generation", read, dimensions=dimensions)
+    yield Reading(metrics["perplexity"], "generation", _perplexity)
+
+
+def _useful(generation: Generation) -> int | None:
+    return None if generation.padding is None else generation.output_tokens
+
+
+def _rejected(generation: Generation) -> int | None:
+    drafted, accepted = generation.drafted, generation.accepted
+    return None if drafted is None or accepted is None else drafted - accepted
+
+
+def _perplexity(generation: Generation) -> float | None:
+    return None if generation.confidence is None else generation.confidence.perplexity
+
+
+_Parts = dict[Dimensions, Callable[[Any], Value | None]]
+_SLOTS: _Parts = {
+    ((semconv_models.SLOT, "useful"),): _useful,
+    ((semconv_models.SLOT, "padding"),): attrgetter("padding"),
+}
+_DRAFTS: _Parts = {
+    ((semconv_models.DRAFT, "accepted"),): attrgetter("accepted"),
+    ((semconv_models.DRAFT, "rejected"),): _rejected,
+}
 
 
 def _gaps(timing: Any) -> Value | None:

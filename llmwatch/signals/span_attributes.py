@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from llmwatch import semconv
 from llmwatch import semconv_hardware as hardware
+from llmwatch import semconv_models as models
+from llmwatch import semconv_tasks as tasks
 from llmwatch._guard import Guard
 from llmwatch.measure.charge import Charge
+from llmwatch.measure.generation import Confidence, Decoding, Generation
 from llmwatch.measure.record import OperationRecord, Usage
 
 if TYPE_CHECKING:
@@ -15,6 +18,9 @@ if TYPE_CHECKING:
     from llmwatch.signals.operation import Operation
 
 _CONTENT = Guard("signals.content")
+
+MOST_SEQUENCES = 128
+"""Sequences of one request that are told of one by one."""
 
 
 def span_attributes(
@@ -41,11 +47,17 @@ def span_attributes(
         (semconv.STREAM_ENDING, operation.ending),
         (semconv.CLIENT_WAIT, record.client_wait),
         (semconv.COST, record.cost),
+        (tasks.INPUT_RATE, record.input_rate),
+        (tasks.QUEUE_TIME, record.queue_time),
     )
     if usage is not None:
         _add_usage(found, usage, versions)
     if record.timing is not None:
         _add_timing(found, operation, record, config)
+    if record.generation is not None:
+        _add_generation(found, record, record.generation)
+        if config.timeline and operation.decodings:
+            found[models.GENERATION_TIMELINE] = _offsets(operation.decodings, operation.started)
     if record.gpu is not None:
         _add_gpu(found, record, record.gpu)
     if operation.content is not None and config.capture_content.on_spans:
@@ -99,6 +111,45 @@ def _add_timing(
         found[semconv.STREAM_STALLS] = timing.stalls(config.stall_after)
     if config.timeline and operation.timeline is not None:
         found[semconv.STREAM_TIMELINE] = operation.timeline.offsets()
+
+
+def _add_generation(found: dict[str, Any], record: OperationRecord, generation: Generation) -> None:
+    _add(
+        found,
+        (models.GENERATION_STEPS, generation.steps or None),
+        (models.GENERATION_OUTPUTS, (generation.outputs or ())[:MOST_SEQUENCES] or None),
+        (models.GENERATION_TIME_TO_FIRST_TOKEN, generation.time_to_first_token),
+        (models.GENERATION_PREFILL_TIME, generation.prefill_time),
+        (models.GENERATION_PREFILL_RATE, generation.prefill_rate),
+        (models.GENERATION_DECODE_TIME, generation.decode_time or None),
+        (models.GENERATION_DECODE_RATE, generation.decode_rate),
+        (models.GENERATION_SLOTS, generation.slots),
+        (models.GENERATION_PADDING, generation.padding_share),
+        (models.GENERATION_PADDING_RATE, record.padding_rate),
+        (models.GENERATION_DRAFTED, generation.drafted),
+        (models.GENERATION_ACCEPTED, generation.accepted),
+        (models.GENERATION_CACHE_SIZE, generation.cache_bytes),
+        (semconv.TIME_PER_OUTPUT_TOKEN, record.time_per_output_token),
+        (semconv.OUTPUT_TOKEN_RATE, record.output_token_rate),
+    )
+    if generation.gaps:
+        found[models.GENERATION_GAP_P50] = generation.quantile(0.5)
+        found[models.GENERATION_GAP_P95] = generation.quantile(0.95)
+        found[models.GENERATION_GAP_MAX] = generation.gaps[-1]
+    if generation.confidence is not None:
+        _add_confidence(found, generation.confidence)
+
+
+def _add_confidence(found: dict[str, Any], confidence: Confidence) -> None:
+    found[models.GENERATION_ENTROPY] = confidence.entropy
+    found[models.GENERATION_LOGPROB] = confidence.logprob
+    found[models.GENERATION_LOGPROB_MIN] = confidence.least
+    found[models.GENERATION_PERPLEXITY] = confidence.perplexity
+
+
+def _offsets(loops: list[Decoding], started: float) -> list[int]:
+    """Microseconds from the start to the end of each step."""
+    return [round((at - started) * 1e6) for loop in loops for at in loop.arrivals]
 
 
 def _add_gpu(found: dict[str, Any], record: OperationRecord, gpu: Charge) -> None:

@@ -1,0 +1,1 @@
+"""What happens inside Hugging Face transformers: generation, pipelines, streamers, batching."""

@@ -1,0 +1,60 @@
+"""What a model is: its name, class, device, type and size."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+from llmwatch import semconv_models as names
+from llmwatch._guard import Foreign
+
+_SNAPSHOT = re.compile(r"models--([^/\\]+)[/\\]snapshots[/\\]")
+
+
+class Model(NamedTuple):
+    """What of a model does not change."""
+
+    name: str
+    parameters: int | None
+
+
+_known: WeakKeyDictionary[Any, Model] = WeakKeyDictionary()
+
+
+def model_of(model: Any) -> Model:
+    """What a model is called, and how large it is; counted once for each."""
+    found = _known.get(model)
+    if found is None:
+        _known[model] = found = Model(_name(model), _parameters(model))
+    return found
+
+
+def describe(model: Any) -> dict[str, Any]:
+    """Span attributes of the model, by full name."""
+    found: dict[str, Any] = {names.MODEL_CLASS: type(model).__name__}
+    if (parameters := model_of(model).parameters) is not None:
+        found[names.MODEL_PARAMETERS] = parameters
+    with Foreign():
+        found[names.MODEL_DEVICE] = str(model.device)
+        found[names.MODEL_DTYPE] = str(model.dtype).removeprefix("torch.")
+    return found
+
+
+def _name(model: Any) -> str:
+    """Its name on the hub, or the last part of the path it was loaded from, or else its class."""
+    name = getattr(getattr(model, "config", None), "_name_or_path", None)
+    if not isinstance(name, str) or not name:
+        return type(model).__name__
+    if snapshot := _SNAPSHOT.search(name):
+        return snapshot[1].replace("--", "/")
+    path = name.replace("\\", "/").rstrip("/")
+    if path.count("/") > 1 or path.startswith(("/", ".", "~")):
+        path = path.rpartition("/")[2]  # a path says more of the machine than of the model
+    return path or type(model).__name__
+
+
+def _parameters(model: Any) -> int | None:
+    with Foreign():
+        return int(model.num_parameters())
+    return None
