@@ -18,6 +18,7 @@ from weakref import ref
 from llmwatch import semconv
 from llmwatch._guard import Guard
 from llmwatch.errors import ConfigError
+from llmwatch.signals.snapshots import Snapshot, rows_of
 from llmwatch.signals.worker import Worker
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ feed: Feed | None = None
 
 class _Answer(NamedTuple):
     model: str
-    vectors: list[Any]
+    many: int
+    vectors: Snapshot
     session: str | None
     trace: str
 
@@ -96,24 +98,51 @@ class Feed:
             if self._waiting + len(vectors) > MOST_WAITING:
                 self.left_out += len(vectors)
                 return
-            context = operation.span.get_span_context()
-            session = operation.extra.get(semconv.SESSION_ID)
-            answer = _Answer(
-                operation.response_model or operation.request_model or "",
-                [each if isinstance(each, str) else each[:] for each in vectors],
-                None if session is None else str(session),
-                f"{context.trace_id:032x}" if context.trace_flags.sampled else "",
-            )
-            self._queue.append(answer)
-            self._waiting += len(vectors)
-            self._worker.wake()
+            copies = [each if isinstance(each, str) else each[:] for each in vectors]
+            self._enqueue(operation, len(copies), lambda: copies)
+
+    def put_matrix(self, operation: Operation, matrix: Any) -> None:
+        """Take the rows of a numpy array or a torch tensor, shape ``(n, d)``.
+
+        Where they do not all find room in the queue, a random part of them is taken.
+
+        Cost: see `rows_of`.
+        """
+        with _PUT:
+            many = len(matrix)
+            wanted = self._drawn(many)
+            if (room := max(MOST_WAITING - self._waiting, 0)) < len(wanted):
+                self.left_out += len(wanted) - room
+                wanted = sorted(self._random.sample(wanted, room))
+            if wanted:
+                rows = None if len(wanted) == many else wanted
+                self._enqueue(operation, len(wanted), rows_of(matrix, rows))
+
+    def _drawn(self, many: int) -> Sequence[int]:
+        if self._share >= 1:
+            return range(many)
+        return [row for row in range(many) if self._random.random() < self._share]
+
+    def _enqueue(self, operation: Operation, many: int, vectors: Snapshot) -> None:
+        context = operation.span.get_span_context()
+        session = operation.extra.get(semconv.SESSION_ID)
+        answer = _Answer(
+            operation.response_model or operation.request_model or "",
+            many,
+            vectors,
+            None if session is None else str(session),
+            f"{context.trace_id:032x}" if context.trace_flags.sampled else "",
+        )
+        self._queue.append(answer)
+        self._waiting += many
+        self._worker.wake()
 
     def flush(self) -> None:
         """Hand on everything that waits."""
         with self._turn:
             while self._queue:
                 answer = self._queue.popleft()
-                self._waiting -= len(answer.vectors)
+                self._waiting -= answer.many
                 with _FEED:
                     self._hand_on(answer)
 
@@ -136,7 +165,7 @@ class Feed:
         import numpy as np
 
         by_length: dict[int, list[Any]] = {}
-        for vector in answer.vectors:
+        for vector in answer.vectors():
             row = (
                 np.frombuffer(b64decode(vector), "<f4")
                 if isinstance(vector, str)

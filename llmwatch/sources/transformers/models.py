@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from llmwatch import semconv_models as names
 from llmwatch._guard import Foreign
-
-_SNAPSHOT = re.compile(r"models--([^/\\]+)[/\\]snapshots[/\\]")
+from llmwatch.measure.naming import name_of
 
 
 class Model(NamedTuple):
@@ -43,15 +41,8 @@ def describe(model: Any) -> dict[str, Any]:
 
 def _name(model: Any) -> str:
     """Its name on the hub, or the last part of the path it was loaded from, or else its class."""
-    name = getattr(getattr(model, "config", None), "_name_or_path", None)
-    if not isinstance(name, str) or not name:
-        return type(model).__name__
-    if snapshot := _SNAPSHOT.search(name):
-        return snapshot[1].replace("--", "/")
-    path = name.replace("\\", "/").rstrip("/")
-    if path.count("/") > 1 or path.startswith(("/", ".", "~")):
-        path = path.rpartition("/")[2]  # a path says more of the machine than of the model
-    return path or type(model).__name__
+    origin = getattr(getattr(model, "config", None), "_name_or_path", None)
+    return (name_of(origin) if isinstance(origin, str) else "") or type(model).__name__
 
 
 def _parameters(model: Any) -> int | None:

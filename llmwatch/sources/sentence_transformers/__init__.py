@@ -1,0 +1,1 @@
+"""Embeddings, sparse vectors and scores that models of sentence-transformers make."""
