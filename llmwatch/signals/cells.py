@@ -18,6 +18,7 @@ from llmwatch.signals.readings import (
     SUBJECTS,
     AttributeValue,
     Dimensions,
+    Measured,
     Reading,
     attributes,
     keys,
@@ -42,12 +43,14 @@ class Table:
         exemplars: Which records leave an exemplar.
     """
 
-    __slots__ = ("_groups", "exemplars", "readings", "rows")
+    __slots__ = ("_groups", "exemplars", "measured", "readings", "rows")
 
     def __init__(self, readings: Sequence[Reading], exemplars: Exemplars) -> None:
         self.readings = readings
         self.exemplars = exemplars
         self.rows: dict[Series, Row] = {}
+        self.measured: dict[tuple[Metric, Dimensions], Histogram] = {}
+        """What is of no operation."""
         self._groups = [
             [
                 (index, each.read, each.key, each.metric.buckets)
@@ -80,7 +83,23 @@ class Table:
                 else:
                     cell.add(value, origin)
 
-    def _origin(self, record: OperationRecord) -> Origin | None:
+    def add_measured(self, measured: Measured, wanted: frozenset[str]) -> None:
+        """Count what is of no operation, in the metrics of which the names are *wanted*."""
+        origin = self._origin(measured)
+        for metric, dimensions, values in measured.numbers():
+            if metric.name in wanted:
+                key = metric, dimensions
+                cell = self.measured.get(key)
+                if cell is None:
+                    self.measured[key] = cell = Histogram(metric.buckets, measured.ended_at)
+                cell.add_sorted(values, origin)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.rows.clear()
+        self.measured.clear()
+
+    def _origin(self, record: OperationRecord | Measured) -> Origin | None:
         if self.exemplars == "none" or (self.exemplars == "sampled" and not record.trace_id):
             return None
         return Origin(record.ended_at, record.trace_id, record.span_id)
@@ -104,7 +123,7 @@ class Point(NamedTuple):
     histogram: Histogram
 
 
-Cells = dict[tuple[Series, Dimensions] | None, Point]
+Cells = dict[tuple[Series | None, Dimensions] | None, Point]
 """The points of one metric by what tells them apart; None: the overflow."""
 
 
@@ -131,7 +150,10 @@ class Ledger:
         for series, row in table.rows.items():
             for reading, fresh in zip(table.readings, row, strict=True):
                 if fresh is not None:
-                    self._point(reading, series, fresh.made).histogram.merge(fresh)
+                    key = series, reading.dimensions
+                    self._point(reading.metric, key, fresh.made).histogram.merge(fresh)
+        for (metric, dimensions), fresh in table.measured.items():
+            self._point(metric, (None, dimensions), fresh.made).histogram.merge(fresh)
 
     def report(self, now: int) -> Iterator[tuple[Metric, list[Point]]]:
         """The points of each metric that has any; what is reported as a delta is forgotten.
@@ -148,19 +170,18 @@ class Ledger:
                     point.histogram.samples.clear()
         self.since = now
 
-    def _point(self, reading: Reading, series: Series, made: int) -> Point:
-        metric = reading.metric
+    def _point(self, metric: Metric, key: tuple[Series | None, Dimensions], made: int) -> Point:
         _, cells = self._cells.setdefault(metric.name, (metric, {}))
-        key: tuple[Series, Dimensions] | None = (series, reading.dimensions)
         point = cells.get(key)
         if point is not None:
             return point
-        if len(cells) < self.limits[metric.kind]:
-            named = attributes(series, reading.dimensions)
-        else:
+        series, dimensions = key
+        if len(cells) >= self.limits[metric.kind]:
             if None in cells:
                 return cells[None]
-            key, named = None, dict(OVERFLOW)
+            cells[None] = point = Point(dict(OVERFLOW), Histogram(metric.buckets, made))
+            return point
+        named = dict(dimensions) if series is None else attributes(series, dimensions)
         cells[key] = point = Point(named, Histogram(metric.buckets, made))
         return point
 

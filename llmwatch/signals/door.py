@@ -150,7 +150,7 @@ class Door:
                 self._ledgers[reader] = ledger = _ledger(reader)
                 _explain(reader, table)
             ledger.absorb(table)
-        table.rows.clear()
+        table.clear()
 
     def added(self, reader: Any, collected: Any) -> Any:
         """What a reader collected, with our points added."""

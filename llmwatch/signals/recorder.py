@@ -22,7 +22,14 @@ from llmwatch._guard import Guard
 from llmwatch.measure.record import OperationRecord
 from llmwatch.semconv import Metric
 from llmwatch.signals.cells import Turn
-from llmwatch.signals.readings import SUBJECTS, Reading, attributes, keys, subjects
+from llmwatch.signals.readings import (
+    SUBJECTS,
+    Measured,
+    Reading,
+    attributes,
+    keys,
+    subjects,
+)
 
 MOST_WAITING = 20_000
 """Values that may wait to be recorded."""
@@ -42,11 +49,14 @@ class Recorder:
 
     Args:
         meter: Where the instruments are made, one for each metric of *readings*.
-        readings: What is recorded.
+        readings: What is recorded of operations.
+        others: Metrics of what is no operation.
         turn: Taken to touch what waits.
     """
 
-    def __init__(self, meter: Meter, readings: Sequence[Reading], turn: Turn) -> None:
+    def __init__(
+        self, meter: Meter, readings: Sequence[Reading], others: Sequence[Metric], turn: Turn
+    ) -> None:
         self.readings = readings
         self.dropped = 0
         """Values left out."""
@@ -54,9 +64,9 @@ class Recorder:
         self._waiting: list[_Waiting] = []
         self._count = 0
         self._calls: dict[str, Callable[..., None]] = {}
-        for reading in readings:
-            if reading.metric.name not in self._calls:
-                self._calls[reading.metric.name] = _instrument(meter, reading.metric)
+        for metric in (*(reading.metric for reading in readings), *others):
+            if metric.name not in self._calls:
+                self._calls[metric.name] = _instrument(meter, metric)
 
     @property
     def busy(self) -> bool:
@@ -75,14 +85,25 @@ class Recorder:
             if value is None:
                 continue
             values = value if isinstance(value, tuple) else (value,)
-            # All or nothing: some of a stream's gaps would be a distribution of their own.
-            if self._count + len(values) > MOST_WAITING:
-                self.dropped += len(values)
-                continue
-            self._count += len(values)
-            call = self._calls[reading.metric.name]
             named = attributes(series[reading.key], reading.dimensions)
-            self._waiting.append(_Waiting(call, values, named, context))
+            self._wait(reading.metric, values, named, context)
+
+    def add_measured(self, measured: Measured) -> None:
+        """Let the values of what is no operation wait, as above."""
+        context = _context(measured)
+        for metric, dimensions, values in measured.numbers():
+            if metric.name in self._calls:
+                self._wait(metric, values, dict(dimensions), context)
+
+    def _wait(
+        self, metric: Metric, values: tuple[float, ...], named: dict[str, Any], context: Context
+    ) -> None:
+        # All or nothing: some of a stream's gaps would be a distribution of their own.
+        if self._count + len(values) > MOST_WAITING:
+            self.dropped += len(values)
+            return
+        self._count += len(values)
+        self._waiting.append(_Waiting(self._calls[metric.name], values, named, context))
 
     def drain(self) -> None:
         """Record everything that waits. Cost: 20 µs a value."""
@@ -109,8 +130,8 @@ def _instrument(meter: Meter, metric: Metric) -> Callable[..., None]:
     ).record
 
 
-def _context(record: OperationRecord) -> Context:
-    """The context in which the operation was measured, for exemplars."""
+def _context(record: OperationRecord | Measured) -> Context:
+    """The context in which it was measured, for exemplars."""
     if not record.trace_id:
         return Context()
     flags = TraceFlags(TraceFlags.SAMPLED)
