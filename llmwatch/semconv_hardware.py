@@ -288,7 +288,7 @@ ATTRIBUTES: Final[dict[str, str]] = {
     "(other processes', or whose is not known).",
     GPU_TIME: "Seconds of GPU that the operation took: its share of the time, times GPUs.",
     GPU_COST: "US dollars: the GPU time at the setting `gpu_price`.",
-    TORCH_DEVICE: "What PyTorch calls the device: `cuda:0`. With `hw.id` and the like where a GPU of "
+    TORCH_DEVICE: "What PyTorch calls the device: `cuda:0`. With `hw.id` and others where a GPU of "
     "the same UUID is watched.",
 }
 """What each attribute means."""

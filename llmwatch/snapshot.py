@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from llmwatch.errors import MissingExtraError
-from llmwatch.measure.machine import Gpu, Host, Process
+from llmwatch.measure.machine import Allocator, Gpu, Host, Process
 
 
 class Resources(NamedTuple):
@@ -17,6 +17,8 @@ class Resources(NamedTuple):
     process: Process | None = None
     """None without psutil; `host` too."""
     host: Host | None = None
+    allocators: tuple[Allocator, ...] = ()
+    """PyTorch's, of the devices that it can use; none where it has used none."""
 
     def __str__(self) -> str:
         return "\n".join(_lines(self))
@@ -26,13 +28,15 @@ def resources() -> Resources:
     """Read everything once, whether or not anything is instrumented.
 
     What is not there (no GPU, no psutil, a reading that the driver does not give) is left out or
-    None; see `Gpu`, `Process` and `Host` for the fields and their units.
+    None; see `Gpu`, `Process`, `Host` and `Allocator` for the fields and their units.
 
     Cost: some milliseconds, most of them to open the driver's library; 40 ms a GPU more where its
     PCIe traffic can only be sampled.
     """
+    from llmwatch.sources.gpu.allocator import read_allocators
+
     process, host = _machine()
-    return Resources(_gpus(), process, host)
+    return Resources(_gpus(), process, host, tuple(read_allocators()))
 
 
 def _gpus() -> tuple[Gpu, ...]:
@@ -70,6 +74,14 @@ def _lines(resources: Resources) -> Iterator[str]:
             _of(gpu.power, gpu.power_limit, "W"),
             _show(gpu.temperature, "{:.0f} °C"),
             _show(_gibi(gpu.process_memory), "{:.1f} GiB ours"),
+        )
+    for each in resources.allocators:
+        yield _line(
+            each.device,
+            _of(_gibi(each.allocated), _gibi(each.reserved), "GiB reserved in tensors"),
+            _show(_gibi(each.allocated_max), "{:.1f} GiB at most"),
+            _show(each.fragmentation, "{:.0%} in fragments"),
+            _show(each.ooms or None, "{} times out of memory"),
         )
     if (process := resources.process) is not None:
         cpu = [each for each in (process.cpu_user, process.cpu_system) if each is not None]

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import pytest
 
 import llmwatch
-from llmwatch.measure.machine import Device, Gpu, Host, Process
+from llmwatch.measure.machine import Allocator, Device, Gpu, Host, Process
 from llmwatch.snapshot import Resources
 
 
@@ -27,8 +27,18 @@ def test_it_prints_well():
     )
     process = Process(cpu_user=1.25, cpu_system=0.5, memory=gib // 4, threads=5, file_descriptors=9)
     host = Host(cpus=2, memory_used=3 * gib, memory_limit=8 * gib)
-    assert str(Resources((gpu,), process, host)).splitlines() == [
+    torch = Allocator(
+        "cuda:0",
+        allocated=2 * gib,
+        reserved=3 * gib,
+        allocated_max=3 * gib,
+        fragmentation=0.25,
+        ooms=1,
+    )
+    assert str(Resources((gpu,), process, host, (torch,))).splitlines() == [
         "GPU 0:   NVIDIA H100, 40% busy, 20.0 of 80.0 GiB, 250.0 of 700.0 W, 45 °C, 3.0 GiB ours",
+        "cuda:0:  2.0 of 3.0 GiB reserved in tensors, 3.0 GiB at most, 25% in fragments, "
+        "1 times out of memory",
         "process: 1.8 s CPU, 256 MiB, 5 threads, 9 files",
         "host:    2 CPUs, 3.0 of 8.0 GiB",
     ]

@@ -15,6 +15,8 @@ from llmwatch.measure.charge import Ledger
 from llmwatch.sources.gpu import attribution
 from llmwatch.testing import capture
 
+pytestmark = pytest.mark.timing
+
 POLL = 0.05
 WATTS = 250
 COUNTING = f"0+{WATTS * 1000}t"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
 
 import pytest
 
+from llmwatch.sources.gpu.allocator import read_allocators
 from llmwatch.sources.gpu.nvidia import Nvidia
 from llmwatch.sources.gpu.probe import NoGpuError
 
@@ -79,3 +81,28 @@ def test_memory_that_is_allocated_here_is_ours(probe):
     if after is None:
         pytest.skip("the driver does not show processes here, as in some containers")
     assert after - before >= held.numel()
+
+
+def test_torchs_allocator_is_that_of_the_same_gpu(probe):
+    """Its books are torch's own, and the driver sees at least what it has reserved."""
+    torch = pytest.importorskip("torch")
+    held = torch.empty(256 * 1024**2, dtype=torch.uint8, device="cuda")
+    gpus = {gpu.device.id: gpu for gpu in probe.read()}
+    (first, *_) = read_allocators()
+    assert first.device == "cuda:0"
+    assert first.allocated == torch.cuda.memory_allocated(0) >= held.numel()
+    assert first.reserved == torch.cuda.memory_reserved(0)
+    assert first.ooms == torch.cuda.memory_stats(0)["num_ooms"]
+    gpu = gpus.get(f"GPU-{first.uuid}") or gpus[f"MIG-{first.uuid}"]
+    assert first.reserved <= gpu.memory_used
+
+
+def test_a_forked_child_has_no_allocator_of_its_parents(probe):
+    torch = pytest.importorskip("torch")
+    held = torch.empty(1024, device="cuda")
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if read_allocators() == [] else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert read_allocators()
+    del held
