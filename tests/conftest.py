@@ -73,7 +73,7 @@ def _instrumented_by_nobody() -> Iterator[None]:
     """Undo whatever a test instrumented, and forget what was counted as failed or lost."""
     _guard.reset()
     if (dropped := sys.modules.get("llmwatch.export.dropped")) is not None:
-        dropped.reset()
+        dropped.losses = dropped.Losses()
     if (registry := sys.modules.get("llmwatch.drift.registry")) is not None:
         registry.monitors.clear()  # those of earlier tests that nobody has collected yet
     yield

@@ -38,6 +38,7 @@ class _Delivery:
         exporter: Any = None,
     ) -> None:
         self._signal = signal
+        self._losses = dropped.losses
         self._factory = factory
         self._exporter = exporter
         self._pid = os.getpid()
@@ -56,7 +57,7 @@ class _Delivery:
             result = self._get().export(batch, **kwargs)
             delivered = result.name == "SUCCESS"
         if not delivered:
-            dropped.add(self._signal, items)
+            self._losses.add(self._signal, items)
         return delivered
 
     def shutdown(self) -> None:

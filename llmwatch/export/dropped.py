@@ -13,26 +13,33 @@ from typing import Any, Literal
 Signal = Literal["traces", "metrics", "logs"]
 SIGNALS: tuple[Signal, ...] = ("traces", "metrics", "logs")
 
-_counts: dict[str, int] = {}
-_lock = Lock()
+
+class Losses:
+    """Items lost so far, by signal."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+        self._lock = Lock()
+
+    def add(self, signal: Signal, items: int) -> None:
+        """Count *items* spans, data points or log records as lost."""
+        with self._lock:
+            self.counts[signal] = self.counts.get(signal, 0) + items
+
+    def reset(self) -> None:
+        """Start from nothing: in a forked child, whose parent reports its own losses."""
+        self._lock = Lock()
+        self.counts.clear()
 
 
-def add(signal: Signal, items: int) -> None:
-    """Count *items* spans, data points or log records as lost."""
-    with _lock:
-        _counts[signal] = _counts.get(signal, 0) + items
+losses = Losses()
+"""Those of this process. Whoever loses something keeps the object that stood here when it was
+built, so that what an exporter of one test loses late is not counted in another."""
 
 
 def dropped_counts() -> dict[str, int]:
     """How many items were lost in this process so far, by signal; signals without a loss absent."""
-    return dict(_counts)
-
-
-def reset() -> None:
-    """Start from nothing: in a forked child, whose parent reports its own losses."""
-    global _lock
-    _lock = Lock()
-    _counts.clear()
+    return dict(losses.counts)
 
 
 def watch_queue(processor: Any, signal: Signal) -> None:
@@ -52,8 +59,9 @@ class _Queue(deque[Any]):
     def __init__(self, queue: deque[Any], signal: Signal) -> None:
         super().__init__(queue, queue.maxlen)
         self._signal = signal
+        self._losses = losses
 
     def appendleft(self, item: Any) -> None:
         if len(self) == self.maxlen:
-            add(self._signal, 1)
+            self._losses.add(self._signal, 1)
         super().appendleft(item)

@@ -76,6 +76,7 @@ class StoreFile:
     def __init__(self, where: Path, signal: Signal, limit: int) -> None:
         self._where = where
         self._signal = signal
+        self._losses = dropped.losses
         self._limit = limit
         self._file_limit = limit // 16
         self._path: Path | None = None
@@ -98,7 +99,7 @@ class StoreFile:
             written += items if done else 0
             lost += 0 if done else items
         if written and lost:
-            dropped.add(self._signal, lost)
+            self._losses.add(self._signal, lost)
         return not lost or bool(written)
 
     def _append(self, line: bytes) -> bool:

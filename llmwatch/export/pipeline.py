@@ -173,7 +173,7 @@ class Pipeline:
         self._lock = RLock()
         self._closing = []
         _guard.reset()
-        dropped.reset()
+        dropped.losses.reset()
         _call(self._on_fork)
         self._end.forked()
         if self._asleep is None and "metrics" in self._providers.owned:

@@ -23,7 +23,6 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)  # wins over the exporter's certificate
     monkeypatch.delenv("CURL_CA_BUNDLE", raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setattr(dropped, "_counts", {})
 
 
 @pytest.fixture(autouse=True)

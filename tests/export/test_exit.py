@@ -16,6 +16,8 @@ from tests.export import programs
 from tests.export.conftest import emit
 from tests.receivers import GrpcReceiver, HttpReceiver, black_hole, closed_endpoint
 
+pytestmark = pytest.mark.timing
+
 PROTOCOLS = ["http/protobuf", "grpc"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from opentelemetry import _logs, metrics, trace
 from opentelemetry.metrics import set_meter_provider as imported_earlier
 from opentelemetry.sdk._logs import LoggerProvider
@@ -99,6 +100,7 @@ def test_following_is_undone_exactly(pipeline: Any, tmp_path: Path) -> None:
     assert running.providers == built
 
 
+@pytest.mark.timing
 def test_a_dead_collector_hardly_holds_up_the_application(pipeline: Any) -> None:
     from time import monotonic
 

@@ -19,6 +19,8 @@ from llmwatch.demo.script import Script
 from llmwatch.demo.server import Server
 from llmwatch.testing import Captured, capture
 
+pytestmark = pytest.mark.timing
+
 BAR = 0.002
 ASK: dict[str, Any] = {
     "model": "m",

@@ -30,6 +30,8 @@ from tests.sources.openai.websocket.peer import (
     until,
 )
 
+pytestmark = pytest.mark.timing
+
 
 @pytest.mark.parametrize("api", ["responses", "beta.responses"])
 @patient

@@ -29,6 +29,8 @@ from tests.sources.openai.websocket.peer import (
     until,
 )
 
+pytestmark = pytest.mark.timing
+
 
 @patient
 def test_two_responses_in_turn_are_two_spans(
