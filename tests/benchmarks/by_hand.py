@@ -1,19 +1,20 @@
 """The least that a careful engineer would write: what llmwatch is measured against.
 
 One span a chat call with the conventions' attributes, two histograms, and for streams one clock
-reading a chunk. It knows one method of the client, catches no failure of its own, cannot be undone,
-and ends no span of a stream that is closed from outside or dropped.
+reading a chunk. It knows one method of the client, catches no failure of its own, and ends no span
+of a stream that is closed from outside or dropped.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from time import perf_counter
 from typing import Any
 
 import wrapt
 from openai import AsyncStream, Stream
+from openai.resources.chat.completions import AsyncCompletions, Completions
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import SpanKind, Status, StatusCode, TracerProvider
 
@@ -36,11 +37,17 @@ class ByHand:
         self.durations = meter.create_histogram(DURATION, "s")
         self.tokens = meter.create_histogram(TOKENS, "{token}")
 
-    def install(self) -> None:
-        """Wrap the two methods, for good."""
-        module = "openai.resources.chat.completions"
-        wrapt.wrap_function_wrapper(module, "Completions.create", self.create)
-        wrapt.wrap_function_wrapper(module, "AsyncCompletions.create", self.acreate)
+    def install(self) -> Callable[[], None]:
+        """Wrap the two methods; what it returns puts them back."""
+        before = [(kind, kind.create) for kind in (Completions, AsyncCompletions)]
+        wrapt.wrap_function_wrapper(Completions, "create", self.create)
+        wrapt.wrap_function_wrapper(AsyncCompletions, "create", self.acreate)
+
+        def undo() -> None:
+            for kind, create in before:
+                setattr(kind, "create", create)  # noqa: B010 - mypy: methods are not assigned to
+
+        return undo
 
     def create(self, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         call = _Call(self, kwargs)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks.processes import Processes
+from tests.benchmarks.processes import Process
 from tests.benchmarks.table import Row, written
 
 _ROWS: pytest.StashKey[dict[tuple[str, int, str], Row]] = pytest.StashKey()
@@ -66,9 +66,9 @@ def overhead(request: pytest.FixtureRequest) -> Callable[..., None]:
 
 
 @pytest.fixture(scope="session")
-def processes() -> Iterator[Processes]:
-    """Workers; see `Processes`."""
-    made = Processes()
+def worker() -> Iterator[Process]:
+    """A worker that has its time measured."""
+    made = Process()
     yield made
     made.close()
 

@@ -1,4 +1,4 @@
-"""Worker processes, side by side, that take turns: whatever the machine does, it does to all."""
+"""Worker processes, and what is made of their answers."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ ROOT = Path(__file__).parents[2]
 
 
 class Process:
-    """One worker.
+    """One worker: see `tests.benchmarks.worker`.
 
     Args:
-        watcher: See `tests.benchmarks.worker.WATCHERS`.
         under: A command to run it under, for example valgrind's.
     """
 
-    def __init__(self, watcher: str, under: Sequence[str] = ()) -> None:
+    def __init__(self, under: Sequence[str] = ()) -> None:
         self._process = subprocess.Popen(
-            [*under, sys.executable, "-m", "tests.benchmarks.worker", watcher],
+            [*under, sys.executable, "-m", "tests.benchmarks.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -79,32 +78,16 @@ class Costs(NamedTuple):
         return list(zip(self.watched, self.bare, strict=True))
 
 
-class Processes:
-    """A worker for each watcher, started when first needed."""
-
-    def __init__(self) -> None:
-        self._started: dict[str, Process] = {}
-
-    def __getitem__(self, watcher: str) -> Process:
-        if watcher not in self._started:
-            self._started[watcher] = Process(watcher)
-        return self._started[watcher]
-
-    def compare(self, work: str, *watchers: str, times: int, turns: int) -> list[Costs]:
-        """Let nobody and the watchers do *times* units in each of *turns* turns."""
-        names = ("nobody", *watchers)
-        found: dict[str, list[float]] = {name: [] for name in names}
-        for turn in range(turns + 1):
-            for name in names if turn % 2 else reversed(names):
-                seconds = self[name]("run", work, times) / times
-                if turn:  # the first one warms up
-                    found[name].append(seconds)
-        return [Costs(found["nobody"], found[name]) for name in watchers]
-
-    def close(self) -> None:
-        """End them all."""
-        for process in self._started.values():
-            process.close()
+def compare(worker: Process, work: str, *watchers: str, times: int, turns: int) -> list[Costs]:
+    """Let nobody and the watchers have *turns* turns of *times* units each."""
+    names = ("nobody", *watchers)
+    found: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(turns + 1):
+        for name in names if turn % 2 else reversed(names):
+            seconds = worker("run", name, work, times) / times
+            if turn:  # the first one warms up
+                found[name].append(seconds)
+    return [Costs(found["nobody"], found[name]) for name in watchers]
 
 
 # --- instructions --------------------------------------------------------------------------------
@@ -124,12 +107,11 @@ def why_no_callgrind() -> str | None:
     return None
 
 
-def instructions(watcher: str, jobs: Mapping[str, int], folder: Path) -> dict[str, float]:
+def instructions(jobs: Mapping[tuple[str, str], int], folder: Path) -> dict[tuple[str, str], float]:
     """Instructions a unit of work.
 
     Args:
-        watcher: Who watches.
-        jobs: Works, and how many units of each.
+        jobs: Watchers and works, and how many units of each.
         folder: An empty one, for callgrind's files.
     """
     helper = folder / "helper.so"
@@ -139,12 +121,15 @@ def instructions(watcher: str, jobs: Mapping[str, int], folder: Path) -> dict[st
         "valgrind", "--tool=callgrind", "--instr-atstart=no", "--log-file=/dev/null",
         f"--callgrind-out-file={folder}/counts",
     ]  # fmt: skip
-    process = Process(watcher, under)
-    for work, times in jobs.items():
-        process("count", work, times, str(helper))
-    process.close()
+    worker = Process(under)
+    for (watcher, work), times in jobs.items():
+        worker("count", watcher, work, times, str(helper))
+    worker.close()
     found = dict(filter(None, map(_dumped, folder.glob("counts*"))))
-    return {work: found[work] / times for work, times in jobs.items()}
+    return {
+        (watcher, work): found[f"{watcher}: {work}"] / times
+        for (watcher, work), times in jobs.items()
+    }
 
 
 def _dumped(path: Path) -> tuple[str, int] | None:

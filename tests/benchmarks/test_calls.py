@@ -1,4 +1,4 @@
-"""CPU time that watching adds, by worker processes that take turns.
+"""CPU time that watching adds, in a worker process in which watchers take turns.
 
 The figures are medians of the turns; what is asserted has slack, for a busy machine disturbs these.
 What has none is counted in instructions: see `test_instructions`.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.benchmarks.processes import Costs
+from tests.benchmarks.processes import Costs, compare
 from tests.benchmarks.table import seconds
 from tests.benchmarks.work import CHUNKS_EACH
 
@@ -21,9 +21,9 @@ def both(costs: Costs, units: int = 1) -> str:
     return f"{seconds(costs.added / units)} (least {seconds(costs.least / units)})"
 
 
-def test_a_chat_call(processes, turns, overhead):
+def test_a_chat_call(worker, turns, overhead):
     """Span, metrics and usage cost no more than by hand."""
-    hand, ours = processes.compare("chat", "by hand", "llmwatch", times=30, turns=turns)
+    hand, ours = compare(worker, "chat", "by hand", "llmwatch", times=30, turns=turns)
     overhead(
         "A call",
         "chat: CPU added",
@@ -35,9 +35,9 @@ def test_a_chat_call(processes, turns, overhead):
 
 
 @pytest.mark.parametrize("work", ["chat", "responses"])
-def test_a_share_of_the_bare_call(processes, turns, overhead, work):
+def test_a_share_of_the_bare_call(worker, turns, overhead, work):
     """A call to a server that answers at once costs less than twice the client's own work."""
-    (ours,) = processes.compare(work, "llmwatch", times=30, turns=turns)
+    (ours,) = compare(worker, work, "llmwatch", times=30, turns=turns)
     overhead(
         "A call",
         f"{work}: CPU added, beside the bare call's",
@@ -48,10 +48,10 @@ def test_a_share_of_the_bare_call(processes, turns, overhead, work):
     )
 
 
-def test_a_chat_call_whose_content_is_captured(processes, turns, overhead):
+def test_a_chat_call_whose_content_is_captured(worker, turns, overhead):
     """Content on the span and on an event."""
-    plain, ours = processes.compare(
-        "chat", "llmwatch", "llmwatch with content", times=30, turns=turns
+    plain, ours = compare(
+        worker, "chat", "llmwatch", "llmwatch with content", times=30, turns=turns
     )
     overhead(
         "A call",
@@ -71,9 +71,9 @@ def test_a_chat_call_whose_content_is_captured(processes, turns, overhead):
         ("stream of 256", "llmwatch with content", 0.15),
     ],
 )
-def test_a_stream(processes, turns, overhead, work, watcher, most):
+def test_a_stream(worker, turns, overhead, work, watcher, most):
     """A stream of chat chunks costs hardly more than one that is timed by hand."""
-    hand, ours = processes.compare(work, "by hand", watcher, times=3, turns=turns)
+    hand, ours = compare(worker, work, "by hand", watcher, times=3, turns=turns)
     # Only chat is watched by hand: beside that, the bare stream is the measure.
     by_hand = hand.ratio if work == "stream of 256" else 1.0
     overhead(
@@ -86,10 +86,10 @@ def test_a_stream(processes, turns, overhead, work, watcher, most):
     )
 
 
-def test_a_chunk_of_many_streams_at_once(processes, turns, overhead):
+def test_a_chunk_of_many_streams_at_once(worker, turns, overhead):
     """Asynchronous streams side by side cost no more a chunk than by hand."""
-    hand, ours = processes.compare(
-        "64 streams at once", "by hand", "llmwatch", times=1, turns=turns // 2
+    hand, ours = compare(
+        worker, "64 streams at once", "by hand", "llmwatch", times=1, turns=turns // 2
     )
     chunks = 64 * CHUNKS_EACH
     overhead(
@@ -103,9 +103,9 @@ def test_a_chunk_of_many_streams_at_once(processes, turns, overhead):
 
 
 @pytest.mark.parametrize("work", ["64 vectors of 1536", "64 encoded vectors of 1536"])
-def test_embeddings(processes, turns, overhead, work):
+def test_embeddings(worker, turns, overhead, work):
     """Beside the client's own work on vectors, ours is lost."""
-    (ours,) = processes.compare(work, "llmwatch", times=3 if "encoded" in work else 1, turns=turns)
+    (ours,) = compare(worker, work, "llmwatch", times=3 if "encoded" in work else 1, turns=turns)
     overhead(
         "Other work",
         f"embeddings, {work}: ratio to bare",
@@ -116,11 +116,10 @@ def test_embeddings(processes, turns, overhead, work):
     )
 
 
-def test_collecting_the_metrics(processes, turns, overhead):
+def test_collecting_the_metrics(worker, turns, overhead):
     """What every export interval costs, with the metrics of one model."""
-    processes.compare("stream of 16", "by hand", "llmwatch", times=1, turns=1)
     hand, ours = (
-        min(processes[each]("collect", 20) / 20 for _ in range(turns))
+        min(worker("collect", each, 20) / 20 for _ in range(turns))
         for each in ("by hand", "llmwatch")
     )
     overhead(

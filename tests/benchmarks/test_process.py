@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.processes import ROOT, Processes
+from tests.benchmarks.processes import ROOT, Process
 from tests.benchmarks.table import number_of_bytes, seconds
 
 START = """
@@ -69,10 +69,11 @@ def calls(request) -> int:
 
 @pytest.fixture
 def fresh():
-    """Workers that have done nothing yet."""
-    made = Processes()
+    """Workers that have done nothing yet, one for each watcher."""
+    made = {watcher: Process() for watcher in ("nobody", "llmwatch")}
     yield made
-    made.close()
+    for each in made.values():
+        each.close()
 
 
 WARM = 1000
@@ -81,9 +82,9 @@ WARM = 1000
 
 def test_resident_memory_does_not_grow(fresh, calls, overhead):
     grown = {}
-    for watcher in ("nobody", "llmwatch"):
-        fresh[watcher]("resident", min(WARM, calls))
-        grown[watcher] = fresh[watcher]("resident", calls)
+    for watcher, worker in fresh.items():
+        worker("resident", watcher, min(WARM, calls))
+        grown[watcher] = worker("resident", watcher, calls)
     overhead(
         "A process",
         f"growth of resident memory over {calls:,} calls",
@@ -97,7 +98,7 @@ def test_resident_memory_does_not_grow(fresh, calls, overhead):
 
 def test_python_holds_on_to_nothing(fresh, calls, overhead):
     calls = max(calls // 10, 100)
-    held = {watcher: fresh[watcher]("traced", calls) for watcher in ("nobody", "llmwatch")}
+    held = {watcher: worker("traced", watcher, calls) for watcher, worker in fresh.items()}
     overhead(
         "A process",
         f"growth of Python's own memory over {calls:,} calls",

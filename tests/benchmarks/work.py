@@ -106,28 +106,38 @@ def _size(size: object) -> dict[str, Any]:
 # --- the units -----------------------------------------------------------------------------------
 
 
+# Each looks its method up anew: it is a watcher's, then nobody's again.
+
+
 def _chat() -> Unit:
-    return partial(_client().chat.completions.create, **CHAT)
+    completions = _client().chat.completions
+    return lambda: completions.create(**CHAT)
 
 
 def _responses() -> Unit:
-    return partial(_client().responses.create, model=MODEL, input="Say hello.")
-
-
-def _drain(open_stream: Callable[[], Any]) -> None:
-    for _ in open_stream():
-        pass
+    responses = _client().responses
+    return lambda: responses.create(model=MODEL, input="Say hello.")
 
 
 def _chat_stream(chunks: int) -> Unit:
-    create = _client().chat.completions.create
-    return partial(_drain, partial(create, **CHAT, **STREAMED, **_size(chunks)))
+    completions, request = _client().chat.completions, {**CHAT, **STREAMED, **_size(chunks)}
+
+    def unit() -> None:
+        for _ in completions.create(**request):
+            pass
+
+    return unit
 
 
 def _responses_stream(chunks: int) -> Unit:
-    create = _client().responses.create
-    request = {"model": MODEL, "input": "Say hello.", "stream": True}
-    return partial(_drain, partial(create, **request, **_size(chunks)))
+    responses = _client().responses
+    request = {"model": MODEL, "input": "Say hello.", "stream": True, **_size(chunks)}
+
+    def unit() -> None:
+        for _ in responses.create(**request):
+            pass
+
+    return unit
 
 
 def _streams_at_once(many: int) -> Unit:
@@ -147,7 +157,9 @@ def _streams_at_once(many: int) -> Unit:
 def _embeddings(count: int, length: int, encoding: str) -> Unit:
     texts = [f"text {index}" for index in range(count)]
     request = {"model": MODEL, "input": texts, "encoding_format": encoding}
-    return partial(_client().embeddings.create, **request, **_size(f"{count}x{length}"))
+    request |= _size(f"{count}x{length}")
+    embeddings = _client().embeddings
+    return lambda: embeddings.create(**request)
 
 
 WORK: dict[str, Callable[[], Unit]] = {

@@ -1,7 +1,8 @@
-"""A process that works while nobody, something or llmwatch watches, block by block, as it is told.
+"""A process that works, block by block, while nobody, something or llmwatch watches, as it is told.
 
-``python -m tests.benchmarks.worker WATCHER``: one JSON list a line on its stdin is a command and its
-arguments, one JSON value a line on its stdout is the answer.
+One process for all of them, so that they share one heap and one layout of it: between processes
+those alone make a difference of a percent. ``python -m tests.benchmarks.worker``: one JSON list a
+line on its stdin is a command and its arguments, one JSON value a line on its stdout is the answer.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ from tests.benchmarks.work import WORK, Unit
 
 DELIVER_EVERY = 100
 """Calls after which what was seen is delivered where many are made, for the queues are bounded."""
+
+
+Undo = Callable[[], object]
 
 
 class _NoSpans(SpanExporter):
@@ -78,17 +82,17 @@ class Pipeline:
         self._reader.get_metrics_data()
 
 
-def _nobody(pipeline: Pipeline) -> None:
-    return None
+def _nobody(pipeline: Pipeline) -> Undo:
+    return lambda: None
 
 
-def _by_hand(pipeline: Pipeline) -> None:
+def _by_hand(pipeline: Pipeline) -> Undo:
     from tests.benchmarks.by_hand import ByHand
 
-    ByHand(pipeline.tracer_provider, pipeline.meter_provider).install()
+    return ByHand(pipeline.tracer_provider, pipeline.meter_provider).install()
 
 
-def _llmwatch(pipeline: Pipeline, **settings: Any) -> None:
+def _llmwatch(pipeline: Pipeline, **settings: Any) -> Undo:
     import llmwatch
     from llmwatch import session
 
@@ -101,88 +105,91 @@ def _llmwatch(pipeline: Pipeline, **settings: Any) -> None:
     made = session.current()
     assert made is not None
     pipeline.fold = made.metrics.flush
+    return llmwatch.uninstrument
 
 
-WATCHERS: dict[str, Callable[[Pipeline], None]] = {
+WATCHERS: dict[str, Callable[[Pipeline], Undo]] = {
     "nobody": _nobody,
     "by hand": _by_hand,
     "llmwatch": _llmwatch,
     "llmwatch with content": partial(_llmwatch, capture_content=True),
     "llmwatch with every source": partial(_llmwatch, sources=None),
 }
+"""What begins to watch, with the application's providers; and returns what ends that."""
 
 
 class Worker:
-    """The commands.
+    """The commands. The first argument of each is who watches meanwhile, one of `WATCHERS`."""
 
-    Args:
-        watcher: One of `WATCHERS`.
-    """
-
-    def __init__(self, watcher: str) -> None:
-        self._pipeline = Pipeline()
-        WATCHERS[watcher](self._pipeline)
+    def __init__(self) -> None:
+        self._pipelines = {watcher: Pipeline() for watcher in WATCHERS}
         self._units: dict[str, Unit] = {}
+        self._watcher, self._undo = "nobody", _nobody(self._pipelines["nobody"])
 
-    def run(self, work: str, times: int) -> float:
+    def run(self, watcher: str, work: str, times: int) -> float:
         """CPU seconds of this process, all threads, for *times* units and their delivery."""
-        unit = self._unit(work)
+        unit = self._ready(watcher, work, 1 + times // 4)
         before = process_time_ns()
         self._block(unit, times)
         return (process_time_ns() - before) / 1e9
 
-    def collect(self, times: int) -> float:
-        """CPU seconds of *times* collections of the metrics."""
-        self._pipeline.collect()
+    def collect(self, watcher: str, times: int) -> float:
+        """CPU seconds of *times* collections of the metrics of some chats."""
+        self._block(self._ready(watcher, "chat", 1), 1)
+        collect = self._pipelines[watcher].collect
+        collect()
         before = process_time_ns()
         for _ in range(times):
-            self._pipeline.collect()
+            collect()
         return (process_time_ns() - before) / 1e9
 
-    def count(self, work: str, times: int, helper: str) -> None:
+    def count(self, watcher: str, work: str, times: int, helper: str) -> None:
         """Let callgrind count the instructions of *times* units, and of their delivery."""
-        callgrind, unit = ctypes.CDLL(helper), self._unit(work)
+        callgrind, unit = ctypes.CDLL(helper), self._ready(watcher, work, times)
         gc.collect()
         gc.disable()
         callgrind.start()
         self._block(unit, times)
-        callgrind.stop(work.encode())
+        callgrind.stop(f"{watcher}: {work}".encode())
         gc.enable()
 
-    def resident(self, calls: int) -> int:
+    def resident(self, watcher: str, calls: int) -> int:
         """Bytes by which the resident set grows over *calls* chats."""
         before = self._resident()
-        self._many(calls)
+        self._many(watcher, calls)
         return self._resident() - before
 
-    def traced(self, calls: int) -> int:
+    def traced(self, watcher: str, calls: int) -> int:
         """Bytes that Python holds on to after *calls* chats, beyond what it held before."""
         tracemalloc.start()
         try:
-            self._many(DELIVER_EVERY)
+            self._many(watcher, DELIVER_EVERY)
             before = tracemalloc.get_traced_memory()[0]
-            self._many(calls)
+            self._many(watcher, calls)
             return tracemalloc.get_traced_memory()[0] - before
         finally:
             tracemalloc.stop()
 
-    def _unit(self, work: str) -> Unit:
-        unit = self._units.get(work)
-        if unit is None:
-            unit = self._units[work] = WORK[work]()
-            self._block(unit, 2)
-        return unit
+    def _ready(self, watcher: str, work: str, warm: int) -> Unit:
+        """The unit of a work; *warm* of it are done, so that the interpreter adapts its code."""
+        if watcher != self._watcher:
+            self._undo()
+            self._watcher, self._undo = watcher, WATCHERS[watcher](self._pipelines[watcher])
+        if work not in self._units:
+            self._units[work] = WORK[work]()
+        self._block(self._units[work], warm)
+        return self._units[work]
 
     def _block(self, unit: Unit, times: int) -> None:
         for _ in range(times):
             unit()
-        self._pipeline.deliver()
+        self._pipelines[self._watcher].deliver()
 
-    def _many(self, calls: int) -> None:
-        unit = self._unit("chat")
+    def _many(self, watcher: str, calls: int) -> None:
+        unit = self._ready(watcher, "chat", 1)
         for _ in range(0, calls, DELIVER_EVERY):
             self._block(unit, DELIVER_EVERY)
-            self._pipeline.collect()
+            self._pipelines[watcher].collect()
         gc.collect()
 
     @staticmethod
@@ -195,7 +202,7 @@ def main() -> None:
     """Answer until stdin ends."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever else prints
-    worker = Worker(sys.argv[1])
+    worker = Worker()
     print("null", file=answers, flush=True)
     for line in sys.stdin:
         name, *arguments = json.loads(line)

@@ -62,17 +62,19 @@ def _chat(operation: Operation, eventful: bool) -> Reader:
 
     def read(chunk: Any) -> None:
         nonlocal flowing
-        if flowing:
-            # The common chunk: one choice, more text, not the end. Nothing to learn.
-            try:
-                (choice,) = chunk.choices
-                if choice.delta.content and choice.finish_reason is None:
-                    return
-            except (AttributeError, TypeError, ValueError):
-                pass
-        flowing = seen.look(operation, chunk, len(got) - 1)
+        if not (flowing and _only_text(chunk)):
+            flowing = seen.look(operation, chunk, len(got) - 1)
 
     return read
+
+
+def _only_text(chunk: Any) -> bool:
+    """True for the common chunk, which tells nothing new: one choice, more text, not the end."""
+    try:
+        (choice,) = chunk.choices
+        return bool(choice.delta.content) and choice.finish_reason is None
+    except (AttributeError, TypeError, ValueError):
+        return False
 
 
 class _Choices:
@@ -130,8 +132,9 @@ class _Choices:
     def write(self, operation: Operation) -> None:
         """Write what was seen on the operation."""
         if operation.timeline is not None:
-            first = len(operation.timeline.got) - len(self.tail)
-            for index, chunk in enumerate(self.tail, first):
+            after_text = self._after_text()
+            first = len(operation.timeline.got) - len(after_text)
+            for index, chunk in enumerate(after_text, first):
                 self.look(operation, chunk, index)
         if self.reasons:
             operation.finish_reasons = [self.reasons[index] for index in sorted(self.reasons)]
@@ -140,6 +143,16 @@ class _Choices:
         if operation.timeline is not None:
             operation.timeline.last_output = last_loud(len(operation.timeline.got), self.quiet)
             operation.timeline.quiet = len(self.quiet)
+
+    def _after_text(self) -> list[Any]:
+        """The chunks of the tail that may tell something: those after the last plain text."""
+        found: list[Any] = []
+        for chunk in reversed(self.tail):
+            if _only_text(chunk) and get(chunk, "usage") is None:
+                break
+            found.append(chunk)
+        found.reverse()
+        return found
 
 
 def last_loud(count: int, quiet: list[int]) -> int | None:
