@@ -48,7 +48,7 @@ def verdicts(reference: Reference, rows: Floats) -> list[Verdict]:
         state = State.empty(reference)
         for at in range(start, start + reference.window, BLOCK):
             block = rows[at : min(at + BLOCK, start + reference.window)]
-            state.add(measure(reference, block, [""] * len(block))[0])
+            state.add(measure(reference, block)[0])
         found.append(judge(reference, state))
     return found
 

@@ -2,18 +2,20 @@
 
 The reference is a sample, too. Compared with it as if it were the truth, clean windows alarm 10 to
 100 % of the time at a nominal 5 %. So each replicate draws a reference *and* a window from the
-calibration half. The least of the three p-values is itself referred to its own replicates.
+calibration half. The weighted harmonic mean of the three p-values is itself referred to its own
+replicates.
 
-Sources: Efron & Tibshirani 1993, An Introduction to the Bootstrap; Westfall & Young 1993,
-Resampling-Based Multiple Testing (the least of several p-values); Genovese, Roeder & Wasserman
-2006, Biometrika 93 (weighting them); Pickands 1975, Annals of
-Statistics 3 (the exponential tail).
+Sources: Efron & Tibshirani 1993, An Introduction to the Bootstrap; Wilson 2019, Proceedings of the
+National Academy of Sciences 116 (the harmonic mean of p-values that depend on each other);
+Westfall & Young 1993, Resampling-Based Multiple Testing (referring it to the same replicates);
+Pickands 1975, Annals of Statistics 3 (the exponential tail).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import exp, log
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +23,15 @@ from numpy.typing import NDArray
 from llmwatch.drift.statistics import statistics
 from llmwatch.drift.subspace import Doubles, Floats, Subspace
 
-WEIGHTS = np.array([2.0, 0.5, 1.0])
-"""Of the centroid, Mahalanobis and residual p-values, which are divided by them. With equal ones a
-topic that grows inside the reference's own domain would be found less often than by the centroid
-alone; these cost the finding of foreign items nothing measurable."""
+WEIGHTS = np.array([5.0, 0.25, 1.0])
+"""Of the centroid, Mahalanobis and residual p-values. With equal ones a topic that grows inside the
+reference's own domain would be found much less often than by the centroid alone; these cost the
+finding of foreign items little. How they were chosen is told in the docs."""
 REPLICATES = 4000
 TAIL = 0.025
 """Share of the replicates beyond which p-values follow a fitted exponential tail."""
+USUAL = 0.975
+"""Shifts up to this quantile of those without drift have no effect."""
 CHUNK = 200
 """Replicates made at once: bounds memory."""
 
@@ -56,6 +60,20 @@ class Tail:
         share = self.share * np.exp(-beyond)
         return np.where(values > self.edge, share, (above + 1) / (many + 1))
 
+    def of(self, value: float) -> float:
+        """The same of one value, in a tenth of the time."""
+        if value > self.edge:
+            return self.share * exp(-min((value - self.edge) / self.scale, 600.0))
+        many = len(self.replicates)
+        return (many - int(self.replicates.searchsorted(value, "left")) + 1) / (many + 1)
+
+    def reached(self, share: float) -> float:
+        """The value that is reached or exceeded that often; the inverse of `of`."""
+        if share < self.share:
+            return self.edge + self.scale * log(self.share / share)
+        many = len(self.replicates)
+        return float(self.replicates[max(many - int(share * (many + 1)), 0)])
+
 
 @dataclass(frozen=True, eq=False)
 class Null:
@@ -65,25 +83,35 @@ class Null:
     """Size of the windows they hold for."""
     replicates: Doubles
     """Each statistic ascending, shape ``(3, replicates)``."""
-    least: Doubles
-    """``-log`` of the least weighted p-value of each replicate, ascending."""
+    together: Doubles
+    """``-log`` of the harmonic mean of the p-values of each replicate, ascending."""
 
     @cached_property
-    def _tails(self) -> tuple[list[Tail], Tail]:
-        return [Tail(each) for each in self.replicates], Tail(self.least)
+    def tails(self) -> list[Tail]:
+        """The distribution of each of the three statistics."""
+        return [Tail(each) for each in self.replicates]
+
+    @cached_property
+    def _together(self) -> Tail:
+        return Tail(self.together)
+
+    @cached_property
+    def usual(self) -> float:
+        """Shifts of the centroid up to this one are nothing unusual, squared."""
+        return float(np.quantile(self.replicates[0], USUAL))
 
     def p_values(self, values: Doubles) -> Doubles:
         """The p-value of each of the three statistics, along the last axis."""
-        tails, _ = self._tails
-        return np.stack([t.survival(values[..., i]) for i, t in enumerate(tails)], axis=-1)
+        found = [tail.survival(values[..., i]) for i, tail in enumerate(self.tails)]
+        return np.stack(found, axis=-1)
 
-    def combined(self, p_values: Doubles) -> Doubles:
-        """One p-value for the least of three: how often so small a one would come by chance."""
-        return self._tails[1].survival(_evidence(p_values))
+    def combined(self, p_values: Doubles) -> float:
+        """One p-value of three: how often their mean would be so small by chance."""
+        return self._together.of(float(_evidence(p_values)))
 
 
 def _evidence(p_values: Doubles) -> Doubles:
-    return np.asarray(-np.log((p_values / WEIGHTS).min(-1)))
+    return np.asarray(np.log((WEIGHTS / p_values).sum(-1)))
 
 
 def calibrate(

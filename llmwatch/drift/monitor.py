@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from llmwatch._guard import Guard
 from llmwatch.drift import files, registry
 from llmwatch.drift.detector import Change
-from llmwatch.drift.intake import Intake, Item, Sessions, batches, own_rows
+from llmwatch.drift.intake import FLOAT, Batch, Ids, Intake, Item, Sessions, batches, own_rows
 from llmwatch.drift.keys import Keys
 from llmwatch.drift.origin import Origin, parse
 from llmwatch.drift.reference import Reference, as_rows, fit_reference, usable
@@ -51,6 +51,8 @@ class DriftMonitor:
         false_alarm: How often one verdict is wrong while nothing has drifted.
         least_effect: Differences smaller than this share never raise an alarm, however certain.
         model: What makes the embeddings; compared with what a reference file says.
+        ids: Of each embedding, where the reference is an array: some of them name the regions of
+            the reference that a drift may lead to.
         seed: Makes fitting reproducible.
 
     Raises:
@@ -72,6 +74,7 @@ class DriftMonitor:
         false_alarm: float = 1e-3,
         least_effect: float = 0.01,
         model: str = "",
+        ids: Sequence[str] = (),
         seed: int = 0,
     ) -> None:
         if window < 2 or not 0 < false_alarm < 1:
@@ -89,9 +92,10 @@ class DriftMonitor:
         self._origin = Origin()
         self._problem = ""
         self._fitting: Thread | None = None
-        self._refit: Callable[[], Floats] | None = None
-        self._dimension = 0
-        self._renew_at = float("inf")
+        self._refit: Callable[[], tuple[Floats, Sequence[str]]] | None = None
+        self._shape: tuple[int, ...] = ()
+        """Of the vectors that are watched; empty until the first one came."""
+        self._renew_at: float | None = None
         self._begin()
         self._sample: Sample | None = None
         if isinstance(reference, Reference):
@@ -104,8 +108,8 @@ class DriftMonitor:
                 self._sample = Sample(origin.learn, seed)
         else:
             rows = as_rows(reference)
-            self._dimension = rows.shape[1]
-            self._fit(lambda: rows)
+            self._shape = rows.shape[1:]
+            self._fit(lambda: (rows, ids))
         registry.add(self)
 
     def _begin(self) -> None:
@@ -125,6 +129,7 @@ class DriftMonitor:
         key: str | None = None,
         session: Sessions = None,
         trace: str | None = None,
+        ids: Ids = None,
     ) -> None:
         """Take in one embedding, or a batch. Never raises; a copy is taken.
 
@@ -133,24 +138,48 @@ class DriftMonitor:
             key: Route, tenant or language, to be watched by itself.
             session: Of the batch, or of each row. Rows of one session count once in a window.
             trace: Trace id that finds the item again; None: the current span's, if instrumented.
+            ids: Of the batch, or of each row: what you would look the text up by. Those of the
+                most foreign items are told with an alarm.
 
-        Cost: one vector 3 µs until 64 are waiting; then, and for a batch, 8 µs a vector of 1536
-        numbers on a busy machine.
+        Cost: one vector of float32 takes 1 µs until 64 are waiting; then, and for a batch, 5 µs a
+        vector of 1536 numbers.
         """
+        found: str | int = trace or (registry.trace_of[-1]() if registry.trace_of else 0)
+        if (
+            type(vectors) is np.ndarray
+            and vectors.dtype is FLOAT
+            and vectors.shape == self._shape
+            and (session is None or type(session) is str)
+            and (ids is None or type(ids) is str)
+        ):
+            intake = self._intake
+            intake.items.append((vectors.tobytes(), key or "", session, found, ids))
+            if not intake.full:
+                return
+            with _ADD:
+                self._process(intake.take())
+            return
         with _ADD:
-            try:
-                rows = own_rows(vectors)
-            except (ValueError, TypeError):
-                self.leave_out("unreadable", 1)
-                return
-            if session is not None and not isinstance(session, str) and len(session) != len(rows):
-                self.leave_out("unreadable", len(rows))
-                return
-            if trace is None:
-                trace = registry.trace_of[-1]() if registry.trace_of else ""
-            taken = self._intake.put(Item(rows, key or "", session, trace))
-            if taken is not None:
-                self._process(taken)
+            self._add_rows(vectors, key or "", session, found, ids)
+
+    def _add_rows(
+        self, vectors: ArrayLike, key: str, session: Sessions, trace: str | int, ids: Ids
+    ) -> None:
+        try:
+            rows = own_rows(vectors)
+        except (ValueError, TypeError):
+            self.leave_out("unreadable", 1)
+            return
+        if any(
+            each is not None and not isinstance(each, str) and len(each) != len(rows)
+            for each in (session, ids)
+        ):
+            self.leave_out("unreadable", len(rows))
+            return
+        if self._fits(rows):
+            self._intake.put((rows, key, session, trace, ids), len(rows))
+            if self._intake.full:
+                self._process(self._intake.take())
 
     def flush(self) -> None:
         """Measure what waits in the buffer."""
@@ -158,20 +187,20 @@ class DriftMonitor:
             self._process(self._intake.take())
 
     def _process(self, items: list[Item]) -> None:
-        for batch in batches([each for each in items if self._fits(each.rows)]):
-            self._take(*batch)
+        for batch in batches(items, self._shape[0] if self._shape else 0):
+            self._take(batch)
 
     def _fits(self, rows: Floats) -> bool:
-        if not self._dimension:
-            self._dimension = rows.shape[1]
-        if rows.shape[1] == self._dimension:
+        if not self._shape and len(rows):
+            self._shape = rows.shape[1:]
+        if rows.shape[1:] == self._shape:
             return True
         if not self.invalid["dimension"]:
             _log.warning(
                 "drift monitor %r watches embeddings of %d dimensions and was given one of %d: "
                 "those are left out and counted; give them a monitor of their own",
                 self.name,
-                self._dimension,
+                self._shape[0] if self._shape else 0,
                 rows.shape[1],
             )
         self.leave_out("dimension", len(rows))
@@ -182,18 +211,19 @@ class DriftMonitor:
         with self._fold:
             self.invalid[reason] += many
 
-    def _take(
-        self, key: str, rows: Floats, sessions: Sequence[str | None], traces: list[str]
-    ) -> None:
+    def _take(self, batch: Batch) -> None:
         reference = self._reference
         if reference is None:
-            kept = self._usable(rows)
-            self._learn(key, rows[kept], [sessions[i] for i in kept])
+            self._learn(_only(batch, self._usable(batch.rows)))
             return
-        block, odd = measure(reference, rows, traces)
-        if odd.any():
-            kept = self._usable(rows)
-            rows, block, sessions = rows[kept], block[kept], [sessions[i] for i in kept]
+        if batch.rows.shape[1] != reference.dimension:  # it was learned from others meanwhile
+            self.leave_out("dimension", len(batch.rows))
+            return
+        block, odd = measure(reference, batch.rows, batch.marks)
+        if odd is not None:
+            kept = self._usable(batch.rows)
+            batch, block = _only(batch, kept), block[kept]
+        key, rows, sessions, _ = batch
         with self._fold:
             if self._reference is not reference:  # it was replaced meanwhile
                 self._keys.count(key, len(rows))
@@ -203,10 +233,10 @@ class DriftMonitor:
             changes = window.take(block, sessions)
             status = self._key_status(key, window) if changes else None
             if self._sample is not None:
-                self._sample.add(rows, sessions)
+                self._sample.add(rows, sessions, batch.marks)
         if status is not None:
             self._tell(changes, status)
-        if monotonic() >= self._renew_at:
+        if self._renew_at is not None and monotonic() >= self._renew_at:
             self._renew()
 
     def _usable(self, rows: Floats) -> NDArray[np.int64]:
@@ -224,7 +254,8 @@ class DriftMonitor:
 
     # --- the reference -------------------------------------------------------------------------
 
-    def _learn(self, key: str, rows: Floats, sessions: Sequence[str | None]) -> None:
+    def _learn(self, batch: Batch) -> None:
+        key, rows, sessions, marks = batch
         with self._fold:
             self._keys.count(key, len(rows))
             sample = self._sample
@@ -232,11 +263,11 @@ class DriftMonitor:
                 self._unwatched += len(rows)
                 return
             room = sample.size - len(sample.rows)
-            sample.add(rows[:room], sessions[:room])
+            sample.add(rows[:room], sessions, marks)
             self._unwatched += max(len(rows) - room, 0)
             full = len(sample.rows) >= sample.size
         if full:
-            self._fit(sample.array)
+            self._fit(sample.contents)
 
     def _renew(self) -> None:
         with self._fold:
@@ -244,16 +275,17 @@ class DriftMonitor:
             if sample is None or not sample.full or self._fitting:
                 return
             self._sample = Sample(sample.size, self._seed)
-        self._fit(sample.array)
+        self._fit(sample.contents)
 
-    def _fit(self, rows: Callable[[], Floats]) -> None:
+    def _fit(self, contents: Callable[[], tuple[Floats, Sequence[str]]]) -> None:
         """Fit a reference in the background."""
 
         def fit() -> None:
             with _FIT:
                 try:
+                    rows, ids = contents()
                     found = fit_reference(
-                        rows(), window=self.window, model=self.model, seed=self._seed
+                        rows, window=self.window, model=self.model, seed=self._seed, ids=ids
                     )
                 except ValueError as error:
                     self._problem = str(error)
@@ -262,7 +294,7 @@ class DriftMonitor:
                     self._watch(found)
             self._refit = self._fitting = None
 
-        self._refit = rows
+        self._refit = contents
         self._fitting = Thread(target=fit, name="llmwatch-drift", daemon=True)
         self._fitting.start()
 
@@ -282,11 +314,11 @@ class DriftMonitor:
         self.model = self.model or reference.model
         every = self._origin.every
         with self._fold:
-            self._dimension = reference.dimension
+            self._shape = (reference.dimension,)
             self._reference = reference
             self._keys.clear()
             self._sample = Sample(self._origin.learn, self._seed) if every else None
-            self._renew_at = monotonic() + every if every else float("inf")
+            self._renew_at = monotonic() + every if every else None
 
     @property
     def reference(self) -> Reference | None:
@@ -388,7 +420,7 @@ class DriftMonitor:
             window.detector.alarm,
             window.early,
             window.verdict,
-            window.foreign_traces(),
+            tuple(window.foreign()),
         )
 
     def _phase(self) -> Phase:
@@ -423,6 +455,19 @@ class DriftMonitor:
         self._begin()
         if self._fitting is not None and self._refit is not None:  # that thread is the parent's
             self._fit(self._refit)
+
+
+def _only(batch: Batch, kept: NDArray[np.int64]) -> Batch:
+    """The rows of a batch that are kept."""
+    if len(kept) == len(batch.rows):
+        return batch
+    sessions, marks = batch.sessions, batch.marks
+    return Batch(
+        batch.key,
+        batch.rows[kept],
+        sessions and [sessions[i] for i in kept],
+        marks and [marks[i] for i in kept],
+    )
 
 
 def _above(reference: Reference, counts: NDArray[Any], every: int) -> dict[float, float]:

@@ -7,19 +7,24 @@ that it was fitted on, a model looks better than it is.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress
 from time import time
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from llmwatch.drift.calibration import REPLICATES, Null, calibrate
-from llmwatch.drift.subspace import Floats, Subspace, fit, twins
+from llmwatch.drift.regions import Regions, find_regions
+from llmwatch.drift.subspace import Doubles, Floats, Subspace, fit, twins
 
 BINS = 64
 LEAST_ABOVE = 4
 """Calibration rows beyond the last edge: with fewer, the bootstrap knows nothing of the tail."""
+SKETCHED = 500
+"""Calibration rows whose place on the two main directions is kept, for pictures."""
 LEAST_WINDOWS = 4
 """Times that the reference must be larger than the window."""
 
@@ -29,8 +34,9 @@ class Reference:
     """A fitted reference; make one with `fit_reference` or `llmwatch.drift.files.load`."""
 
     subspace: Subspace
-    edges: Floats
-    """Inner edges of the residual's histogram, ascending: bins are their number + 1."""
+    edges: Doubles
+    """Inner edges of the residual's histogram, ascending: bins are their number + 1. They have
+    six digits, so that they read the same in every backend."""
     counts: NDArray[np.int64]
     """Calibration rows in each bin."""
     size: int
@@ -40,6 +46,10 @@ class Reference:
     twins: float
     """Share of its pairs that are near-duplicates."""
     null: Null
+    regions: Regions
+    sketch: Floats
+    """Where some of its embeddings lie on its two main directions, shape ``(n, 2)``; for
+    pictures."""
     made: float
     """Unix time, in seconds."""
     model: str = ""
@@ -60,13 +70,13 @@ class Reference:
         """Short SHA-256 of what verdicts depend on; equal for equal references."""
         digest = hashlib.sha256(f"{self.size} {self.window} {self.model}".encode())
         model = self.subspace
-        for part in (model.mean, model.directions, self.edges, self.counts, self.null.least):
+        for part in (model.mean, model.directions, self.edges, self.counts, self.null.together):
             digest.update(np.ascontiguousarray(part).tobytes())
         return digest.hexdigest()[:12]
 
     def bins(self, residuals: Floats) -> NDArray[np.int64]:
-        """The bin of each residual."""
-        return np.searchsorted(self.edges, residuals, "left")
+        """The bin of each residual; one that equals an edge lies below it."""
+        return self.edges.searchsorted(residuals, "left")
 
 
 def as_rows(vectors: ArrayLike) -> Floats:
@@ -100,6 +110,7 @@ def fit_reference(
     model: str = "",
     seed: int = 0,
     replicates: int = REPLICATES,
+    ids: Sequence[str] = (),
 ) -> Reference:
     """Fit a reference on embeddings and calibrate it for one size of window.
 
@@ -111,6 +122,7 @@ def fit_reference(
         model: What made the embeddings.
         seed: Decides which half is which, and the calibration.
         replicates: Of the calibration.
+        ids: Of each embedding: a few name the regions that a shift may point to.
 
     Raises:
         ValueError: If there are too few embeddings, or they do not vary.
@@ -118,7 +130,10 @@ def fit_reference(
     Cost: 1.5 s for 2000 embeddings of 384 dimensions, 5 s for 1536.
     """
     rows = as_rows(vectors)
-    rows = rows[usable(rows)]
+    if len(ids) not in (0, len(rows)):
+        raise ValueError(f"{len(ids)} ids cannot belong to {len(rows)} embeddings: give one each.")
+    good = usable(rows)
+    rows, ids = rows[good], list(compress(ids, good))
     size = len(rows)
     if window < 2 or size < LEAST_WINDOWS * window:
         raise ValueError(
@@ -127,14 +142,16 @@ def fit_reference(
         )
     random = np.random.default_rng(seed)
     order = random.permutation(size)
+    fitted, kept = order[: size // 2], order[size // 2 :]
     mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
-    subspace = fit(rows[order[: size // 2]], mean)
-    centred, inside, energy, residuals = subspace.residuals(rows[order[size // 2 :]])
-    spread = float(energy.mean(dtype=np.float64))
+    centred = rows[kept] - mean
+    spread = float(np.einsum("ij,ij->i", centred, centred).mean(dtype=np.float64))
     if not 0 < spread < np.inf:
         raise ValueError("a reference whose embeddings are all equal cannot be used.")
-    edges = tail_edges(residuals)
-    bins = np.searchsorted(edges, residuals, "left")
+    subspace = fit(rows[fitted], mean)
+    inside, _, residuals = subspace.residuals(rows[kept])
+    edges = (two_tailed_edges if subspace.scalar else tail_edges)(residuals)
+    bins = edges.searchsorted(residuals, "left")
     null = calibrate(
         centred - centred.mean(axis=0),
         bins,
@@ -145,14 +162,46 @@ def fit_reference(
         seed=seed,
         replicates=replicates,
     )
-    counts = np.bincount(bins, minlength=len(edges) + 1)
-    alike = sum(twins(inside * subspace.scales)) / (len(inside) * (len(inside) - 1) / 2)
-    return Reference(subspace, edges, counts, size, spread, alike, null, time(), model)
+    return Reference(
+        subspace,
+        edges,
+        np.bincount(bins, minlength=len(edges) + 1),
+        size,
+        spread,
+        sum(twins(inside * subspace.scales)) / (len(inside) * (len(inside) - 1) / 2),
+        null,
+        find_regions(inside, [ids[i] for i in kept.tolist()] if ids else (), random),
+        sketch(inside * subspace.scales, residuals)[:SKETCHED],
+        time(),
+        model,
+    )
 
 
-def tail_edges(residuals: Floats) -> Floats:
+def tail_edges(residuals: Floats) -> Doubles:
     """Inner edges of a histogram that is finest in its upper tail, at most `BINS` - 1 of them."""
     least = LEAST_ABOVE / len(residuals)
-    above = np.geomspace(0.9, least, BINS - 1)
-    found: Floats = np.unique(np.quantile(residuals, 1 - above, method="lower")).astype(np.float32)
-    return found
+    return _edges(residuals, 1 - np.geomspace(0.9, least, BINS - 1))
+
+
+def two_tailed_edges(residuals: Floats) -> Doubles:
+    """Inner edges of a histogram that is finest in both tails, for numbers."""
+    tail = np.geomspace(0.5, LEAST_ABOVE / len(residuals), BINS // 2)
+    return _edges(residuals, np.concatenate([tail, 1 - tail]))
+
+
+def _edges(residuals: Floats, below: Doubles) -> Doubles:
+    found = np.quantile(residuals, below, method="lower")
+    return np.unique([float(f"{edge:.6g}") for edge in found.tolist()])
+
+
+def sketch(inside: Floats, residuals: Floats) -> Floats:
+    """Two numbers that place each row in a picture.
+
+    Args:
+        inside: Coordinates in units of the deviation, shape ``(n, k)``.
+        residuals: Of each row: they stand in where there are too few directions.
+    """
+    if inside.shape[1] >= 2:
+        return inside[:, :2].copy()
+    first = inside[:, 0] if inside.shape[1] else residuals
+    return np.stack([first, residuals], axis=1)

@@ -22,8 +22,8 @@ _lock = Lock()
 listeners: list[Callable[[DriftMonitor, Change, KeyStatus], None]] = []
 """Called with every alarm that is raised or cleared, on the thread that noticed it."""
 
-trace_of: list[Callable[[], str]] = []
-"""The last one says the trace id of the caller, or nothing: for exemplars."""
+trace_of: list[Callable[[], int]] = []
+"""The last one says the trace id of the caller, or 0: for exemplars."""
 
 
 def add(monitor: DriftMonitor) -> None:

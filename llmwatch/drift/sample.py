@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from llmwatch.drift.intake import Mark
 from llmwatch.drift.subspace import Floats
 
 
@@ -24,6 +25,8 @@ class Sample:
         self.size = size
         self.offered = 0
         self.rows: list[Floats] = []
+        self.ids: list[str] = []
+        """Of the rows; empty strings where they have none."""
         self._random = np.random.default_rng(seed)
         self._sessions: set[str] = set()
 
@@ -32,20 +35,27 @@ class Sample:
         """True once no more rows are needed."""
         return len(self.rows) >= self.size
 
-    def add(self, rows: Floats, sessions: Sequence[str | None]) -> None:
+    def add(
+        self,
+        rows: Floats,
+        sessions: Sequence[str | None] | None = None,
+        marks: Sequence[Mark] | None = None,
+    ) -> None:
         """Offer rows; of a session only the first one counts, among the first *size*."""
-        for row, session in zip(rows, sessions, strict=True):
-            if session:
+        for index, row in enumerate(rows):
+            if sessions is not None and (session := sessions[index]):
                 if session in self._sessions:
                     continue
                 if len(self._sessions) < self.size:
                     self._sessions.add(session)
             self.offered += 1
+            name = "" if marks is None else marks[index][1]
             if not self.full:
                 self.rows.append(row.copy())
+                self.ids.append(name)
             elif (place := int(self._random.integers(self.offered))) < self.size:
-                self.rows[place] = row.copy()
+                self.rows[place], self.ids[place] = row.copy(), name
 
-    def array(self) -> Floats:
-        """The rows kept, shape ``(n, d)``."""
-        return np.stack(self.rows)
+    def contents(self) -> tuple[Floats, list[str]]:
+        """The rows kept, shape ``(n, d)``, and their ids, if any has one."""
+        return np.stack(self.rows), self.ids if any(self.ids) else []

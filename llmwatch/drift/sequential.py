@@ -26,12 +26,18 @@ class ShiryaevRoberts:
     Args:
         reference_counts: The reference's histogram of residuals.
         run_length: Items between two false alarms, on average, approximately.
+        both_sides: Whether small residuals are as foreign as large ones.
     """
 
-    def __init__(self, reference_counts: NDArray[np.int64], run_length: float) -> None:
+    def __init__(
+        self, reference_counts: NDArray[np.int64], run_length: float, *, both_sides: bool = False
+    ) -> None:
         self.run_length = run_length
         self.level = 0.0
-        self._ratios: list[float] = ratios(reference_counts).tolist()
+        found = ratios(reference_counts)
+        if both_sides:
+            found = (found + ratios(reference_counts[::-1])[::-1]) / 2
+        self._ratios: list[float] = found.tolist()
 
     def add(self, bins: NDArray[np.int64]) -> bool:
         """Take in items; True if the threshold was reached, and the detector started anew.

@@ -5,13 +5,24 @@ States made apart, in threads or replicas, merge into that of one which saw ever
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llmwatch.drift.intake import Mark
 from llmwatch.drift.reference import Reference
 from llmwatch.drift.subspace import Doubles, Floats, far_pairs, twins
+
+
+class Foreign(NamedTuple):
+    """One of the most foreign items, and what finds it again."""
+
+    residual: float
+    trace: str
+    id: str
 
 
 @dataclass(eq=False)
@@ -41,8 +52,10 @@ class State:
     """Pairs of near-duplicates that did not, but lay in one block …"""
     far_pairs: int = 0
     """… of so many pairs looked at."""
-    foreign: list[tuple[float, str]] = field(default_factory=list)
-    """The largest residuals, and the trace ids of where they came from."""
+    foreign: list[Foreign] = field(default_factory=list)
+    """The items of the largest residuals that can be found again, the largest first."""
+    count: int = 0
+    """How many embeddings it sums up."""
 
     MOST_FOREIGN = 5
 
@@ -57,31 +70,31 @@ class State:
             np.zeros(directions),
         )
 
-    @property
-    def count(self) -> int:
-        """How many embeddings it sums up."""
-        return int(self.counts.sum())
-
     def add(self, block: Block) -> None:
         """Take in one block of successive embeddings."""
-        if not block.size:
+        many = block.size
+        if not many:
             return
-        self.shift += block.centred.sum(axis=0)
+        self.count += many
+        self.shift += block.shift
         self.counts += np.bincount(block.bins, minlength=len(self.counts))
-        total = block.inside.sum(axis=0).astype(np.float64)
+        inside = block.inside
+        total = inside.sum(axis=0).astype(np.float64)
         self.inside += total
-        self.energy += float(np.einsum("ij,ij->", block.inside, block.inside))
-        self.between += float(total @ total) / block.size
+        self.energy += float(np.einsum("ij,ij->", inside, inside))
+        self.between += float(total @ total) / many
         self.blocks += 1
-        near, far = twins(block.inside)
+        near, far = twins(inside)
         self.near += near
         self.far += far
-        self.far_pairs += far_pairs(block.size)
-        if any(block.traces):
-            self._keep(zip(block.residuals.tolist(), block.traces, strict=True))
+        self.far_pairs += far_pairs(many)
+        if block.marks is not None:
+            self._keep(_found_again(block.residuals, block.marks, self._least_foreign()))
 
     def merge(self, other: State) -> State:
-        """The state of what both have seen. Associative and commutative, up to rounding.
+        """The state of what both have seen: exact, but for the rounding of sums to 15 digits.
+
+        Associative and commutative.
 
         Raises:
             ValueError: If they belong to different references.
@@ -102,53 +115,86 @@ class State:
             self.near + other.near,
             self.far + other.far,
             self.far_pairs + other.far_pairs,
+            count=self.count + other.count,
         )
         merged._keep([*self.foreign, *other.foreign])
         return merged
 
-    def _keep(self, found: object) -> None:
-        seen = [*self.foreign, *(each for each in found if each[1])]  # type: ignore[attr-defined]
-        self.foreign = sorted(seen, reverse=True)[: self.MOST_FOREIGN]
+    def _least_foreign(self) -> float:
+        return self.foreign[-1].residual if len(self.foreign) == self.MOST_FOREIGN else -np.inf
+
+    def _keep(self, found: list[Foreign]) -> None:
+        if found:
+            self.foreign = sorted([*self.foreign, *found], reverse=True)[: self.MOST_FOREIGN]
 
 
-@dataclass(eq=False)
+def _found_again(residuals: Floats, marks: Sequence[Mark], least: float) -> list[Foreign]:
+    """Those of a block whose residual is larger than *least*, if they can be found again."""
+    found = []
+    for index in np.flatnonzero(np.abs(residuals) > least).tolist():
+        trace, name = marks[index]
+        if isinstance(trace, int):
+            trace = f"{trace:032x}" if trace else ""
+        if trace or name:
+            found.append(Foreign(abs(float(residuals[index])), trace, name))
+    return found
+
+
+@dataclass(eq=False, slots=True)
 class Block:
     """Successive embeddings, measured against a reference."""
 
-    centred: Floats
+    rows: Floats
+    centre: Floats
     inside: Floats
+    """Coordinates in units of the reference's deviation."""
     residuals: Floats
     bins: NDArray[np.int64]
-    traces: list[str]
+    marks: Sequence[Mark] | None = None
 
     @property
     def size(self) -> int:
         """How many embeddings."""
         return len(self.bins)
 
+    @property
+    def shift(self) -> Floats:
+        """Sum of the embeddings about the reference's mean."""
+        found: Floats = self.rows.sum(axis=0) - np.float32(len(self.rows)) * self.centre
+        return found
+
     def __getitem__(self, part: slice | NDArray[np.int64]) -> Block:
-        traces = self.traces[part] if isinstance(part, slice) else [self.traces[i] for i in part]
+        marks = self.marks
+        if marks is not None:
+            marks = marks[part] if isinstance(part, slice) else [marks[i] for i in part]
         return Block(
-            self.centred[part], self.inside[part], self.residuals[part], self.bins[part], traces
+            self.rows[part],
+            self.centre,
+            self.inside[part],
+            self.residuals[part],
+            self.bins[part],
+            marks,
         )
 
 
 def measure(
-    reference: Reference, rows: Floats, traces: list[str]
-) -> tuple[Block, NDArray[np.bool_]]:
+    reference: Reference, rows: Floats, marks: Sequence[Mark] | None = None
+) -> tuple[Block, NDArray[np.bool_] | None]:
     """Measure rows against a reference: the costly part, to be done outside any lock.
 
     Returns:
-        The block, and which rows may not be usable.
+        The block, and which rows cannot be used; None: all can.
 
-    Cost: 4 to 7 µs a row of 1536 dimensions, in blocks of 64.
+    Cost: 4 µs a row of 1536 dimensions, in blocks of 64.
     """
     subspace = reference.subspace
     with np.errstate(over="ignore", invalid="ignore"):
-        centred, inside, energy, residuals = subspace.residuals(rows)
+        inside, lengths, residuals = subspace.residuals(rows)
         inside *= subspace.scales
-        block = Block(centred, inside, residuals, reference.bins(residuals), traces)
-        # A zero vector has the energy of the mean; only such rows need be looked at again.
-        zero = subspace.energy_of_zero
-        odd = ~np.isfinite(energy) | (np.abs(energy - zero) <= 1e-3 * zero)
-    return block, odd
+        bins = reference.bins(residuals)
+        block = Block(rows, subspace.mean, inside, residuals, bins, marks)
+        least, total = lengths.min(initial=np.inf), lengths.sum()
+        if np.isfinite(total) and (least > 0 or subspace.scalar):
+            return block, None
+    odd = ~np.isfinite(lengths)
+    return block, odd if subspace.scalar else odd | (lengths <= 0)

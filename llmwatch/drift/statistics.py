@@ -75,6 +75,13 @@ def berk_jones(counts: NDArray[np.int64], reference: NDArray[np.int64]) -> Doubl
     return np.asarray(many * divergence.max(-1, initial=0.0))
 
 
+def two_sided(counts: NDArray[np.int64], reference: NDArray[np.int64]) -> Doubles:
+    """The larger Berk-Jones statistic of both tails: for numbers, whose residual is signed."""
+    return np.maximum(
+        berk_jones(counts, reference), berk_jones(counts[..., ::-1], reference[..., ::-1])
+    )
+
+
 def statistics(
     shift: Doubles,
     inside: Doubles,
@@ -83,11 +90,12 @@ def statistics(
     subspace: Subspace,
 ) -> Doubles:
     """All three, in the order of `NAMES`, along the last axis."""
+    tail = two_sided if subspace.scalar else berk_jones
     return np.stack(
         [
             centroid_shift(shift),
             mahalanobis_shift(shift, inside, subspace),
-            berk_jones(counts, reference),
+            tail(counts, reference),
         ],
         axis=-1,
     )

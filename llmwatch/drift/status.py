@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from llmwatch.drift.regions import MOST_IDS
+from llmwatch.drift.state import Foreign
 from llmwatch.drift.verdict import Verdict
 
 Phase = Literal["learning", "calibrating", "watching", "failed"]
@@ -28,8 +30,19 @@ class KeyStatus:
     """True if the sequential detector fired lately. It may be wrong more often than the alarm."""
     verdict: Verdict | None
     """Of the latest full window; None: there has been none."""
-    foreign_traces: tuple[str, ...] = ()
-    """Trace ids of the most foreign items in the window, the most foreign first."""
+    foreign: tuple[Foreign, ...] = ()
+    """The most foreign items of the window that can be found again, the most foreign first."""
+
+    @property
+    def foreign_traces(self) -> tuple[str, ...]:
+        """Their trace ids."""
+        return tuple(each.trace for each in self.foreign if each.trace)
+
+    @property
+    def foreign_ids(self) -> tuple[str, ...]:
+        """The ids that they were added with, three at most: what to look at, or to annotate."""
+        found = dict.fromkeys(each.id for each in self.foreign if each.id)
+        return tuple(found)[:MOST_IDS]
 
     def __str__(self) -> str:
         name = self.key or "(all)"

@@ -12,16 +12,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmwatch.drift.reference import Reference
+from llmwatch.drift.regions import Direction, direction
 from llmwatch.drift.state import State
 from llmwatch.drift.statistics import statistics, tail_excess
-from llmwatch.drift.subspace import NEAR, Doubles
+from llmwatch.drift.subspace import NEAR
 
 LEAST_BLOCKS = 4
 """Blocks from which dependence can be estimated at all."""
-USUAL = 0.975
-"""Shifts up to this quantile of those without drift have no effect."""
 NOTABLE = 1.25
 """Design effects below this one are taken for chance."""
 
@@ -53,12 +53,14 @@ class Verdict:
     """Items in the window."""
     reference: str
     """Hash of the reference."""
+    direction: Direction | None = None
+    """Which way the mean moved; chance, too, moves it somewhere. None for numbers."""
 
 
 def judge(reference: Reference, state: State) -> Verdict:
     """Compare a window with the reference.
 
-    Cost: 0.1 ms.
+    Cost: 0.2 ms.
 
     Raises:
         ValueError: If the state belongs to another reference, or is empty.
@@ -68,36 +70,45 @@ def judge(reference: Reference, state: State) -> Verdict:
             f"a state of {state.count} embeddings for reference {state.reference} cannot be "
             f"compared with reference {reference.hash}."
         )
-    many = state.count
-    shift = state.shift / many
-    effect_of_design = dependence(reference, state)
+    many, null = state.count, reference.null
+    design = dependence(reference, state)
     inside = state.inside / many / reference.subspace.scales
-    values = statistics(shift, inside, state.counts, reference.counts, reference.subspace)
-    scales = _scales(reference, many, effect_of_design)
-    alone = reference.null.p_values(values / scales)
-    centroid = float(values[0]) / reference.spread
-    foreign = _excess(reference, state, effect_of_design)
-    usual = float(np.quantile(reference.null.replicates[0], USUAL) * scales[0])
-    real = max(centroid - usual / reference.spread, 0.0)
+    values = statistics(
+        state.shift / many, inside, state.counts, reference.counts, reference.subspace
+    )
+    scales = _scales(reference, many, design)
+    pairs = zip(null.tails, values.tolist(), scales, strict=True)
+    centroid, mahalanobis, residual = (tail.of(value / scale) for tail, value, scale in pairs)
+    shift = float(values[0])
+    foreign = _excess(reference, state.counts, design)
+    real = max(shift - null.usual * scales[0], 0.0) / reference.spread
     return Verdict(
-        float(reference.null.combined(alone)),
-        p_centroid=float(alone[0]),
-        p_mahalanobis=float(alone[1]),
-        p_residual=float(alone[2]),
-        centroid=centroid**0.5,
+        null.combined(np.array([centroid, mahalanobis, residual])),
+        p_centroid=centroid,
+        p_mahalanobis=mahalanobis,
+        p_residual=residual,
+        centroid=(shift / reference.spread) ** 0.5,
         mahalanobis=float(values[1]) ** 0.5,
         foreign=foreign,
         effect=max(foreign, real**0.5),
-        dependence=effect_of_design,
+        dependence=design,
         size=many,
         reference=reference.hash,
+        direction=direction(reference.regions, inside, shift**0.5),
     )
 
 
-def _excess(reference: Reference, state: State, design: float) -> float:
+def _excess(reference: Reference, counts: NDArray[np.int64], design: float) -> float:
     """The largest excess above an edge, without two deviations of what is chance."""
-    seen, expected = tail_excess(state.counts, reference.counts)
-    chance = design / state.count + 1 / int(reference.counts.sum())
+    chance = design / int(counts.sum()) + 1 / int(reference.counts.sum())
+    found = _excess_above(counts, reference.counts, chance)
+    if reference.subspace.scalar:
+        found += _excess_above(counts[::-1], reference.counts[::-1], chance)
+    return found
+
+
+def _excess_above(counts: NDArray[np.int64], reference: NDArray[np.int64], chance: float) -> float:
+    seen, expected = tail_excess(counts, reference)
     deviation = np.sqrt(expected * (1 - expected) * chance)
     return float(np.max(seen - expected - 2 * deviation, initial=0.0))
 
@@ -136,9 +147,9 @@ def _of_twins(reference: Reference, state: State) -> float:
     return found
 
 
-def _scales(reference: Reference, many: int, design: float) -> Doubles:
+def _scales(reference: Reference, many: int, design: float) -> tuple[float, float, float]:
     """By how much chance alone makes each statistic larger than in the calibration."""
     window, half = reference.window, int(reference.counts.sum())
     means = (design / many + 1 / reference.size) / (1 / window + 1 / reference.size)
     tails = (design + many / half) / (1 + window / half)
-    return np.array([means, means, tails])
+    return means, means, tails

@@ -6,16 +6,33 @@ thing many times, and would be taken for many.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
+from time import time
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llmwatch.drift.detector import Change, Detector
-from llmwatch.drift.reference import Reference
+from llmwatch.drift.intake import BLOCK
+from llmwatch.drift.reference import Reference, sketch
 from llmwatch.drift.sequential import ShiryaevRoberts
-from llmwatch.drift.state import Block, State
+from llmwatch.drift.state import Block, Foreign, State
+from llmwatch.drift.subspace import Floats
 from llmwatch.drift.verdict import Verdict, judge
+
+MOST_JUDGED = 200
+"""Verdicts that are remembered, for pictures."""
+
+
+class Judged(NamedTuple):
+    """A verdict, when it was made, and whether the alarm was raised then."""
+
+    at: float
+    """Unix time, in seconds."""
+    verdict: Verdict
+    alarm: bool
 
 
 class Window:
@@ -31,11 +48,15 @@ class Window:
         self.reference = reference
         self.pane_size = max(reference.window // 2, 1)
         self.detector = Detector(false_alarm, least_effect)
-        self.sequential = ShiryaevRoberts(reference.counts, self.pane_size / false_alarm)
+        self.sequential = ShiryaevRoberts(
+            reference.counts, self.pane_size / false_alarm, both_sides=reference.subspace.scalar
+        )
         self.early = False
         """True if the sequential detector fired in the latest pane, or in this one."""
         self.thinned = 0
-        self.verdict: Verdict | None = None
+        self.judged: deque[Judged] = deque(maxlen=MOST_JUDGED)
+        self.places: deque[Floats] = deque(maxlen=reference.window // BLOCK + 1)
+        """Where the latest items lie on the reference's main directions, for pictures."""
         self.previous: State | None = None
         self.done = np.zeros(len(reference.counts), np.int64)
         """Residuals in each bin, of all panes that were full."""
@@ -43,15 +64,20 @@ class Window:
         self._fired = False
         self._sessions: tuple[set[str], set[str]] = (set(), set())
 
+    @property
+    def verdict(self) -> Verdict | None:
+        """The latest one; None: there has been none."""
+        return self.judged[-1].verdict if self.judged else None
+
     def state(self) -> State:
         """What is in both panes now, as a state of its own."""
         empty = State.empty(self.reference)
         return (self.previous or empty).merge(self.current)
 
-    def foreign_traces(self) -> tuple[str, ...]:
-        """Trace ids of the most foreign items in both panes, the most foreign first."""
+    def foreign(self) -> list[Foreign]:
+        """The most foreign items in both panes, the most foreign first."""
         found = [*(self.previous.foreign if self.previous else ()), *self.current.foreign]
-        return tuple(trace for _, trace in sorted(found, reverse=True)[: State.MOST_FOREIGN])
+        return sorted(found, reverse=True)[: State.MOST_FOREIGN]
 
     def totals(self) -> NDArray[np.int64]:
         """Residuals in each bin since the beginning."""
@@ -61,30 +87,30 @@ class Window:
         """Take over what another window has not yet judged."""
         self.current = self.current.merge(other.current)
 
-    def take(self, block: Block, sessions: Sequence[str | None]) -> list[Change]:
+    def take(self, block: Block, sessions: Sequence[str | None] | None) -> list[Change]:
         """Take in a block of items; what that changes.
 
         Args:
             block: The items, measured.
-            sessions: Of each item; None: it belongs to none.
+            sessions: Of each item, None: it belongs to none; or None for all of them.
         """
         changes: list[Change] = []
-        start = 0
-        while start < block.size:
-            room = max(self.pane_size - self.current.count, 0)
-            end = min(start + room, block.size)
-            part = self._thinned(block[start:end], sessions[start:end])
+        start, size = 0, block.size
+        while start < size:
+            end = min(start + max(self.pane_size - self.current.count, 0), size)
+            part = block if end - start == size else block[start:end]
+            if sessions is not None:
+                part = self._thinned(part, sessions[start:end])
+            start = end
             self.current.add(part)
+            self.places.append(sketch(part.inside, part.residuals))
             if self.sequential.add(part.bins):
                 self._fired = self.early = True
-            start = end
             if self.current.count >= self.pane_size and (change := self._turn()):
                 changes.append(change)
         return changes
 
     def _thinned(self, block: Block, sessions: Sequence[str | None]) -> Block:
-        if not any(sessions):
-            return block
         old, new = self._sessions
         kept = []
         for index, session in enumerate(sessions):
@@ -100,8 +126,9 @@ class Window:
         """A pane is full: judge the window, and begin the next pane."""
         change = None
         if self.previous is not None:
-            self.verdict = judge(self.reference, self.state())
-            change = self.detector.take(self.verdict)
+            verdict = judge(self.reference, self.state())
+            change = self.detector.take(verdict)
+            self.judged.append(Judged(time(), verdict, self.detector.alarm))
         self.done += self.current.counts
         self.previous, self.current = self.current, State.empty(self.reference)
         self._sessions = (self._sessions[1], set())

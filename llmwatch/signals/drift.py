@@ -175,6 +175,5 @@ def _of(verdict: Verdict) -> dict[str, object]:
     }
 
 
-def _trace() -> str:
-    context = trace.get_current_span().get_span_context()
-    return f"{context.trace_id:032x}" if context.is_valid else ""
+def _trace() -> int:
+    return trace.get_current_span().get_span_context().trace_id

@@ -74,7 +74,7 @@ def verdict(reference: Reference, rows: Rows) -> Verdict:
     state = State.empty(reference)
     for start in range(0, len(rows), 64):
         block = rows[start : start + 64]
-        state.add(measure(reference, block, [""] * len(block))[0])
+        state.add(measure(reference, block)[0])
     return judge(reference, state)
 
 
@@ -251,7 +251,7 @@ def sequential(data: Data, fitted: list[Fitted]) -> None:
 
 
 def bins(one: Fitted, rows: Rows) -> NDArray[np.int64]:
-    return one.reference.bins(one.reference.subspace.residuals(rows)[3])
+    return one.reference.bins(one.reference.subspace.residuals(rows)[2])
 
 
 def run(

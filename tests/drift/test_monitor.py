@@ -258,6 +258,9 @@ def test_a_saved_reference_is_the_same_again(monitor, reference, tmp_path):
     assert again.hash == reference.hash
     assert again.null.replicates.tolist() == reference.null.replicates.tolist()
     assert again.subspace.directions.tolist() == reference.subspace.directions.tolist()
+    assert again.regions.centres.tolist() == reference.regions.centres.tolist()
+    assert again.sketch.tolist() == reference.sketch.tolist()
+    assert again.made == reference.made
     assert again.spread == reference.spread
     assert DriftMonitor.load(path, "again").window == WINDOW
     assert DriftMonitor("again", f"file:{path}", window=WINDOW).reference.hash == reference.hash
@@ -266,10 +269,10 @@ def test_a_saved_reference_is_the_same_again(monitor, reference, tmp_path):
 def test_a_reference_file_that_is_not_what_it_says_is_refused(monitor, tmp_path):
     path = tmp_path / "reference.npz"
     path.write_bytes(b"something else")
-    with pytest.raises(ConfigError, match="no drift reference"):
+    with pytest.raises(ConfigError, match="no file of llmwatch"):
         files.load(path)
     np.savez(path, about=np.array("{}"), mean=np.array([{}], dtype=object))
-    with pytest.raises(ConfigError, match="no drift reference"):
+    with pytest.raises(ConfigError, match="no file of llmwatch"):
         files.load(path)
     monitor.save(path)
     with np.load(path) as file:
@@ -302,7 +305,7 @@ def test_threads_lose_nothing(domains, monitor):
 def test_a_forked_child_begins_anew(domains, monitor):
     monitor.add(domains.wordnet[1000:1100])
     monitor.add(domains.wordnet[1000])
-    lock = monitor._intake._lock
+    lock = monitor._fold
     lock.acquire()  # as if another thread were adding
     try:
         child = os.fork()

@@ -17,13 +17,12 @@ from tests.drift.conftest import WINDOW
 few = settings(max_examples=15)
 
 
-def state_of(reference, rows, cuts=(), traces=None) -> State:
+def state_of(reference, rows, cuts=(), marks=None) -> State:
     found = State.empty(reference)
-    traces = [""] * len(rows) if traces is None else traces
     edges = [0, *sorted(cuts), len(rows)]
     for start, end in pairwise(edges):
         if end > start:
-            found.add(measure(reference, rows[start:end], traces[start:end])[0])
+            found.add(measure(reference, rows[start:end], marks and marks[start:end])[0])
     return found
 
 
@@ -33,7 +32,8 @@ def same(one: State, other: State) -> None:
     assert one.shift == pytest.approx(other.shift, abs=1e-4)
     assert one.inside == pytest.approx(other.inside, abs=1e-2)
     assert one.energy == pytest.approx(other.energy, rel=1e-4)
-    assert one.foreign == [pytest.approx(each) for each in other.foreign]
+    assert [each.id for each in one.foreign] == [each.id for each in other.foreign]
+    assert one.count == other.count == one.counts.sum()
 
 
 @few
@@ -79,9 +79,16 @@ def test_states_of_different_references_do_not_merge(reference):
         State.empty(reference).merge(State("other", *[np.zeros(1)] * 3))  # type: ignore[list-item]
 
 
-def test_the_most_foreign_items_are_kept_by_the_trace_they_came_from(domains, reference):
+def test_the_most_foreign_items_are_kept_by_what_finds_them_again(domains, reference):
+    """A trace as text or number, an id; items with neither cannot be told of."""
     rows = np.concatenate([domains.wordnet[1000:1060], domains.bible[:4]])
-    traces = [f"t{index}" for index in range(len(rows))]
-    found = [trace for _, trace in state_of(reference, rows, (), traces).foreign]
-    residuals = measure(reference, rows, traces)[0].residuals
-    assert found == [traces[i] for i in np.argsort(-residuals)[:5]]
+    marks = [("", f"t{index}") for index in range(len(rows))]
+    residuals = measure(reference, rows)[0].residuals
+    order = np.argsort(-residuals)
+    found = [each.id for each in state_of(reference, rows, [20, 50], marks).foreign]
+    assert found == [f"t{index}" for index in order[:5]]
+    marks[order[0]], marks[order[1]] = ("", ""), (255, "")
+    first, second = state_of(reference, rows, (), marks).foreign[:2]
+    assert (first.trace, first.id) == (f"{255:032x}", "")
+    assert second.id == f"t{order[2]}"
+    assert not state_of(reference, rows).foreign

@@ -95,7 +95,7 @@ def test_tail_counts_add_up_over_replicas_to_the_tail_test(reference):
     above = found["llmwatch.drift.residual.above"]
     edges = {point.attributes[semconv.DRIFT_EDGE] for point in above}
     assert 10 <= len(edges) <= 16
-    residuals = reference.subspace.residuals(rows)[3]
+    residuals = reference.subspace.residuals(rows)[2]
     for edge in edges:
         many = int((residuals > np.float32(edge)).sum())
         assert sum(values(above, edge=edge)) == pytest.approx(many, abs=1)

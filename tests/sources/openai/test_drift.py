@@ -81,7 +81,7 @@ def test_models_and_dimensions_get_monitors_of_their_own():
         assert feed is not None
         found = {key: seen_by(monitor) for key, monitor in feed.monitors.items()}
         assert found == {("m", DIMENSION): 2, ("n", DIMENSION): 1}
-        feed._hand_on(drift_feed._Answer("m", [[0.1, 0.2]], None, ""))
+        feed._hand_on(drift_feed._Answer("m", 1, lambda: [[0.1, 0.2]], None, ""))
         assert feed.monitors["m", 2].name == "m (2)"
 
 
