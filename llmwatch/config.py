@@ -101,6 +101,11 @@ class Config:
     confidence: bool = False
     """Look at how sure local models are of each token: entropy, log-probability, perplexity; in
     greedy decoding and sampling."""
+    layers: Any = None
+    """Time the layers of models that transformers loads, on some of their forwards: True for their
+    blocks, or ``"all"``, a depth, a pattern of names, a class; see `watch_layers`."""
+    layer_spans: int = 0
+    """Layers of a sampled forward that become spans of their operation, the longest ones."""
     stall_after: float = 1.0
     """Seconds; a gap between two chunks longer than this counts as a stall."""
     propagate: tuple[str, ...] = ("localhost", "127.0.0.1", "::1")
@@ -176,6 +181,8 @@ class Settings(TypedDict, total=False):
     estimate_usage: bool | None
     timeline: bool | None
     confidence: bool | None
+    layers: Any
+    layer_spans: int | None
     stall_after: float | None
     propagate: Iterable[str] | None
     metric_attributes: Iterable[str] | None
@@ -340,6 +347,18 @@ def _drift(value: Any, where: str) -> Any:
     raise _wrong(where, value, "give True, 'first:2000', 'file:…', 'sliding:24h' or a monitor.")
 
 
+def _layers(value: Any, where: str) -> Any:
+    if not isinstance(value, (bool, str, int)):
+        return value  # classes, functions: looked at when there is a model
+    text = str(value).strip()
+    known = {"true": "blocks", "false": None, "": None, "0": None}
+    if text.lower() in known:
+        return known[text.lower()]
+    if text.lstrip("-").isdigit():
+        return _number(1, 1000, int)(text, where)
+    return text
+
+
 def _provider(method: str) -> Callable[[Any, str], Any]:
     def parse(value: Any, where: str) -> Any:
         if not hasattr(value, method):
@@ -376,6 +395,8 @@ _PARSERS: dict[str, Callable[[Any, str], Any]] = {
     "estimate_usage": _boolean,
     "timeline": _boolean,
     "confidence": _boolean,
+    "layers": _layers,
+    "layer_spans": _number(0, 1000, int),
     "stall_after": _number(0.001, 3600, float),
     "propagate": _names,
     "metric_attributes": _names,

@@ -36,6 +36,7 @@ SOURCES = {
     "gpu": "llmwatch.sources.gpu.source",
     "process": "llmwatch.sources.process.source",
     "transformers": "llmwatch.sources.transformers.source",
+    "layers": "llmwatch.sources.torch_layers.source",
     "sentence_transformers": "llmwatch.sources.sentence_transformers.source",
 }
 """Name of each source, and the module whose ``install(signals)`` starts it."""

@@ -233,3 +233,93 @@ def _is_inside_itself(call: Call, among: Sequence[Call]) -> bool:
 
 def _share(part: float, whole: float) -> float:
     return part / whole if whole > 0 else 0.0
+
+
+class Interval(NamedTuple):
+    """From when to when the backward pass was in a call of a layer; None: not known."""
+
+    number: int
+    parent: int | None
+    """Index of the interval of the call in which it was made."""
+    began: float | None
+    ended: float | None
+
+
+OVERLAP = 0.05
+"""Share of the shorter of two intervals up to which an overlap is the clock's doing."""
+
+
+def backward_calls(layers: Sequence[Layer], intervals: Sequence[Interval]) -> tuple[Call, ...]:
+    """What each call took in a backward pass, from when gradients came by.
+
+    The pass is in a layer from when the gradient of its output is known until that of its input
+    is. Where layers lie beside each other (queries, keys and values of attention), the intervals
+    overlap and say nothing of each: those calls, and what is in them, are left out.
+
+    Args:
+        layers: What the numbers in *intervals* stand for.
+        intervals: Parents before children; the first is the whole pass, and is known.
+    """
+    kept = _apart(intervals)
+    order = sorted(kept, key=lambda at: (kept[at][0], at))
+    index = {at: where for where, at in enumerate(order)}
+    start = kept[0][0]
+    inner = dict.fromkeys(kept, 0.0)
+    for at, (began, ended) in kept.items():
+        parent = intervals[at].parent
+        if parent is not None:
+            inner[parent] += ended - began
+    found = []
+    for at in order:
+        began, ended = kept[at]
+        parent = intervals[at].parent
+        total = ended - began
+        found.append(
+            Call(
+                layers[intervals[at].number],
+                None if parent is None else index[parent],
+                began - start,
+                max(total - inner[at], 0.0),
+                total,
+                total,
+            )
+        )
+    return tuple(found)
+
+
+def _apart(intervals: Sequence[Interval]) -> dict[int, tuple[float, float]]:
+    """The intervals that are known, lie in their parents and apart from their siblings."""
+    kept: dict[int, tuple[float, float]] = {}
+    children: dict[int | None, list[int]] = {}
+    for at, each in enumerate(intervals):
+        children.setdefault(each.parent, []).append(at)
+    waiting: list[int | None] = [None]
+    while waiting:
+        parent = waiting.pop()
+        low, high = (-inf, inf) if parent is None else kept[parent]
+        known: list[tuple[float, float, int]] = []
+        for at in children.get(parent, ()):
+            began, ended = intervals[at].began, intervals[at].ended
+            if began is not None and ended is not None and began <= ended:
+                known.append((max(began, low), min(ended, high), at))
+        for began, ended, at in _disjoint(sorted(known)):
+            kept[at] = began, ended
+            waiting.append(at)
+    return kept
+
+
+def _disjoint(known: list[tuple[float, float, int]]) -> list[tuple[float, float, int]]:
+    """Those that overlap with no other one, cut where they do so by a hair."""
+    lost: set[int] = set()
+    found = list(known)
+    for place, (_, ended, at) in enumerate(known):
+        for later in range(place + 1, len(known)):
+            began, until, other = found[later]
+            if began >= ended:
+                break
+            shorter = min(ended - known[place][0], until - began)
+            if ended - began > OVERLAP * shorter:
+                lost |= {at, other}
+            else:
+                found[later] = (ended, max(until, ended), other)
+    return [each for each in found if each[1] >= each[0] and each[2] not in lost]

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from llmwatch._guard import Guard
-from llmwatch.measure.layers import LayerSample
+from llmwatch.measure.layers import Call, LayerSample
 
 if TYPE_CHECKING:
     from torch import nn
@@ -68,23 +68,28 @@ class Forward:
                 for look in tape.looks:
                     if look.around is not None:
                         stack.enter_context(look.around)
-            if tape.looks:
-                with _LOOK:
-                    tape.observe("enter", MODEL, module, args, kwargs)
             with _MARK:
                 tape.mark(MODEL)
             try:
+                if tape.looks:
+                    with _LOOK:
+                        tape.observe("enter", MODEL, module, args, kwargs)
                 output = call(*args, **kwargs)
+                if tape.looks:
+                    with _LOOK:
+                        tape.observe("leave", MODEL, module, args, kwargs, output)
             except BaseException:
                 self.failed = True
                 raise
             finally:
                 with _MARK:
                     tape.mark(~MODEL)
-            if tape.looks:
-                with _LOOK:
-                    tape.observe("leave", MODEL, module, args, kwargs, output)
         return output
+
+    @property
+    def done(self) -> bool:
+        """Whether all times are known. Asks, and never waits."""
+        return self.tape.done
 
     def sample(self) -> LayerSample | None:
         """Its times, once the tape is done; None where they mean nothing.
@@ -97,12 +102,19 @@ class Forward:
             return None
         calls, beginning = self.tape.calls(), self.beginning
         self.tape.release()
+        return self.described(beginning.phase, self.tape.started_at, calls[0].total_time, calls)
+
+    def described(
+        self, phase: str, started_at: int, total: float, calls: tuple[Call, ...]
+    ) -> LayerSample:
+        """Times, with what else is known."""
+        beginning = self.beginning
         return LayerSample(
             self.model,
-            beginning.phase,
+            phase,
             beginning.device,
-            self.tape.started_at,
-            calls[0].total_time,
+            started_at,
+            total,
             calls,
             beginning.shapes,
             beginning.tokens,

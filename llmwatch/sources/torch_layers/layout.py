@@ -55,6 +55,11 @@ class Layout:
         """Whether a forward can be timed now."""
         return self.device.type != "meta" and all(clock.ready for clock in set(self._clocks))
 
+    @property
+    def clock(self) -> DeviceClock | None:
+        """The clock of the model's device; None: the host's."""
+        return self._clocks[0] if self._clocks else None
+
     def tape(self, looks: tuple[Look, ...], *, memory: bool) -> Tape:
         """A new tape for one forward."""
         layers, follows = self.plan.layers, self.plan.follows

@@ -98,6 +98,7 @@ class DeviceTape(Tape):
         self._events: list[tuple[DeviceClock, Event]] = []
         self._memory: list[int] | None = [] if memory else None
         self._asked = 0
+        self._looks_on_device = any(look.on_device for look in looks)
 
     @property
     def done(self) -> bool:
@@ -128,6 +129,8 @@ class DeviceTape(Tape):
 
     def _event(self, code: int) -> tuple[DeviceClock, Event]:
         number = code if code >= 0 else ~code
+        if number == OURS and not self._looks_on_device:
+            return self._events[-1]
         if code >= 0 and number != OURS and self.codes:
             before = self._follows[number]
             if before is not None and self.codes[-1] == ~before:
