@@ -11,6 +11,8 @@ from llmwatch.semconv import FINE_BUCKETS, Metric
 
 TASK: Final = "llmwatch.task"
 TASK_DETAIL: Final = "llmwatch.task.detail"
+CONTINUOUS_BATCHING: Final = "llmwatch.generation.continuous_batching"
+REQUEST_KEY: Final = "llmwatch.request.key"
 BATCHES: Final = "llmwatch.request.batches"
 BATCH_SIZE: Final = "llmwatch.request.batch_size"
 INPUT_RATE: Final = "llmwatch.request.input_rate"
@@ -42,6 +44,8 @@ TASK_METRICS: Final[dict[str, Metric]] = {
 ATTRIBUTES: Final[dict[str, str]] = {
     TASK: "Task of the pipeline: `text-generation`, `feature-extraction`, …",
     TASK_DETAIL: "What embeddings are for, where the call says so: `query` or `document`.",
+    CONTINUOUS_BATCHING: "True where the request shares its steps with others that come and go.",
+    REQUEST_KEY: "What whoever batches calls the request: `req_0`, …",
     BATCHES: "How many batches the inputs were processed in.",
     BATCH_SIZE: "Inputs in the largest of them.",
     INPUT_RATE: "Inputs per second.",

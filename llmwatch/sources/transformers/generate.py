@@ -59,6 +59,11 @@ _request: ContextVar[Request | None] = ContextVar("llmwatch-generation", default
 """The request that this thread works at."""
 
 
+def generating() -> bool:
+    """Whether this thread works at a request already."""
+    return _request.get() is not None
+
+
 class Generations:
     """The wrappers, and what they share.
 
@@ -170,18 +175,16 @@ class Generations:
     def _inner(
         self, request: Request, wrapped: Wrapped, model: Any, args: Args, kwargs: Kwargs
     ) -> Any:
-        entered = False
+        frames = request.frames
+        depth = len(frames)
         with _INNER:
             request.enter(model, Arguments(model, args, kwargs), perf_counter())
-            entered = True
-        if not entered:
-            return wrapped(*args, **kwargs)
         try:
             result = wrapped(*args, **kwargs)
             with _INNER:
                 request.returned(result)
         finally:
-            request.leave()
+            del frames[depth:]
         return result
 
     # --- on the way ----------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from llmwatch.patching import Patches
 from llmwatch.signals.operation import Signals
+from llmwatch.sources.transformers.batching import Batching
 from llmwatch.sources.transformers.generate import Generations
 from llmwatch.sources.transformers.pipelines import Pipelines
 from llmwatch.sources.transformers.streamers import Homes
@@ -13,16 +14,16 @@ class Installed:
     """What `install` put in place.
 
     Args:
-        tables: Undone in reverse order.
+        parts: Undone in reverse order.
     """
 
-    def __init__(self, *tables: Patches) -> None:
-        self._tables = tables
+    def __init__(self, *parts: Patches | Batching) -> None:
+        self._parts = parts
 
     def undo(self) -> None:
         """Undo everything, exactly."""
-        for patches in reversed(self._tables):
-            patches.undo()
+        for part in reversed(self._parts):
+            part.undo()
 
 
 def install(signals: Signals) -> Installed:
@@ -32,7 +33,13 @@ def install(signals: Signals) -> Installed:
     """
     homes = Homes()
     generations = Generations(signals, homes)
-    table = [*generations.patches(), *homes.patches(), *Pipelines(signals).patches()]
+    batching = Batching(signals)
+    table = [
+        *generations.patches(),
+        *homes.patches(),
+        *Pipelines(signals).patches(),
+        *batching.patches(),
+    ]
     patches = Patches("transformers", table)
     patches.install()
-    return Installed(patches, generations.on_devices)
+    return Installed(batching, patches, generations.on_devices)
