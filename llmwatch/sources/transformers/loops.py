@@ -52,6 +52,7 @@ class Frame:
         self.probe: confidence.Probe | None = None
         self.loop: Decoding | None = None
         self.ticks: Ticks | None = None
+        self._cached = prompt.cached(arguments)
 
     @property
     def decoder_only(self) -> bool:
@@ -99,7 +100,8 @@ class Frame:
             loop.rows = self.batch * max(each or 1 for each in wide)
         if self.cache is not None:
             loop.cache_bytes = size_of(self.cache)
-        loop.cached_tokens = prompt.cached(self.arguments, self.batch)
+        if self.batch is not None and self._cached is not None:
+            loop.cached_tokens = self.batch * self._cached
 
     def end_loop(self, result: Any) -> list[str] | None:
         """Write on the loop what came out of it, and say why each sequence ended."""
@@ -183,10 +185,6 @@ class Request:
         self.frames.append(Frame(model, arguments, begun))
         if self.counting is not None:
             self.operation.phase = "prefill"
-
-    def leave(self) -> None:
-        """It ended, however it did."""
-        self.frames.pop()
 
     def begin_loop(self, config: Any, criteria: Any) -> Any:
         """A loop is about to begin; returns the stopping criteria that it should ask."""

@@ -26,11 +26,10 @@ def count(arguments: Arguments, config: Any, *, decoder_only: bool) -> Any:
     return prompt.shape[0] * (prompt.shape[1] if len(prompt.shape) > 1 else 1)
 
 
-def cached(arguments: Arguments, batch: int | None) -> int | None:
-    """How many of them a cache from before holds; None without one."""
+def cached(arguments: Arguments) -> int | None:
+    """How many tokens of each prompt a cache from before holds; None without one."""
     cache = arguments.get("past_key_values")
     with Foreign():
         length = cache.get_seq_length() if cache is not None else None
-        if isinstance(length, int) and length and batch:
-            return length * batch
+        return length if isinstance(length, int) and length else None
     return None

@@ -8,8 +8,7 @@ of ours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from functools import cache
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
@@ -62,14 +61,19 @@ def ticking(criteria: Any, ticks: Ticks) -> Any:
         criteria: A ``StoppingCriteriaList`` that nobody else holds.
         ticks: Told of each step.
     """
-    kind: Hashable = type(criteria)
-    made = _ticking_type(kind)(criteria)
+    kind = type(criteria)
+    if kind not in _kinds:
+        _kinds[kind] = _ticking_type(kind)
+    made = _kinds[kind](criteria)
     vars(made).update(vars(criteria))
     made.llmwatch_ticks = ticks
     return made
 
 
-@cache
+_kinds: dict[type, Any] = {}
+"""Kinds of lists, and those of ours that tick."""
+
+
 def _ticking_type(base: Any) -> Any:
     call: Callable[..., Any] = base.__call__
 
