@@ -40,10 +40,10 @@ def resources() -> Resources:
 
 
 def _gpus() -> tuple[Gpu, ...]:
-    from llmwatch.sources.gpu.nvidia import Nvidia
+    from llmwatch.sources.gpu.every import Every
     from llmwatch.sources.gpu.probe import NoGpuError
 
-    probe = Nvidia()
+    probe = Every()
     try:
         return tuple(probe.read())
     except NoGpuError:
@@ -81,7 +81,7 @@ def _lines(resources: Resources) -> Iterator[str]:
             _of(_gibi(each.allocated), _gibi(each.reserved), "GiB reserved in tensors"),
             _show(_gibi(each.allocated_max), "{:.1f} GiB at most"),
             _show(each.fragmentation, "{:.0%} in fragments"),
-            _show(each.ooms or None, "{} times out of memory"),
+            _show(each.ooms or None, "out of memory: {}"),
         )
     if (process := resources.process) is not None:
         cpu = [each for each in (process.cpu_user, process.cpu_system) if each is not None]

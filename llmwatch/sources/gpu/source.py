@@ -47,10 +47,10 @@ class Source:
     def probe(self) -> Probe:
         """What reads; made when first asked for."""
         if self._probe is None:
-            from llmwatch.sources.gpu.nvidia import Nvidia
+            from llmwatch.sources.gpu.every import Every
             from llmwatch.sources.gpu.observations import Observations
 
-            self._probe, self._observations = Nvidia(), Observations()
+            self._probe, self._observations = Every(), Observations()
         return self._probe
 
     def require(self) -> None:

@@ -68,3 +68,16 @@ def _named(token: str, gpus: Sequence[Whole | None], every: Sequence[Whole]) -> 
 def _is(token: str, gpu: Whole, part: Part) -> bool:
     before_470 = f"MIG-{gpu.id}/{part.gpu_instance}/{part.compute_instance}"
     return part.id.startswith(token) or token == before_470
+
+
+def in_order(setting: str, names: Sequence[str]) -> list[int]:
+    """Which of *names* one of ROCm's variables chooses, as indices, in its order."""
+    found: list[int] = []
+    for token in (each.strip() for each in setting.split(",")):
+        if token.isdecimal() and int(token) < len(names):
+            found.append(int(token))
+        elif len(token) > len("GPU-") and token in names:
+            found.append(names.index(token))
+        else:
+            break  # whatever follows is not used either
+    return found
