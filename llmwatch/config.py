@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict, cast
 from urllib.parse import urlsplit
 
+from llmwatch.backends import Backend, resolve
 from llmwatch.errors import ConfigError
 
 Protocol = Literal["http/protobuf", "grpc"]
@@ -50,6 +51,10 @@ class Config:
 
     service_name: str | None = None
     """``service.name`` of the resource; else ``OTEL_SERVICE_NAME``."""
+    backend: Backend | None = None
+    """Name of a backend whose endpoint, headers, signals and temporality are known, for example
+    ``datadog``; keys come from its own environment variables. ``endpoint``, ``headers`` and the
+    ``OTEL_*`` variables win over what it says."""
     endpoint: str | None = None
     """Base URL of an OTLP receiver, for example ``http://localhost:4318``; for grpc the scheme may
     be left out (``collector:4317``), which means TLS."""
@@ -158,6 +163,7 @@ class Settings(TypedDict, total=False):
     """The keywords of `instrument`; `Config` says what each means."""
 
     service_name: str | None
+    backend: str | None
     endpoint: str | None
     protocol: Protocol | None
     headers: Mapping[str, str] | str | None
@@ -324,6 +330,14 @@ def _url(value: Any, where: str) -> str:
     return text
 
 
+def _backend(value: Any, where: str) -> Backend:
+    backend = resolve(_text(value, where))
+    _url(backend.endpoint, f"{where}{backend.name!r}: the endpoint ")
+    for headers in backend.headers.values():
+        _headers(headers, f"{where}{backend.name!r}: the headers ")
+    return backend
+
+
 def _path(value: Any, where: str) -> str:
     text = _text(os.fspath(value) if isinstance(value, os.PathLike) else value, where)
     return str(Path(text).expanduser().absolute())  # the program may change its directory
@@ -372,6 +386,7 @@ def _provider(method: str) -> Callable[[Any, str], Any]:
 
 _PARSERS: dict[str, Callable[[Any, str], Any]] = {
     "service_name": _text,
+    "backend": _backend,
     "endpoint": _url,
     "protocol": _choice("http/protobuf", "grpc"),
     "headers": _headers,

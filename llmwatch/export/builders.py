@@ -62,6 +62,8 @@ def exporter_names(config: Config, signal: Signal) -> list[str]:
     """
     text = os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "")
     names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names and config.backend is not None and signal not in config.backend.signals:
+        return []
     if not names:
         return ["otlp"] if _anything_configured(config) else [STORE]
     if "none" in names:
@@ -72,7 +74,7 @@ def exporter_names(config: Config, signal: Signal) -> list[str]:
 
 
 def _anything_configured(config: Config) -> bool:
-    if config.endpoint is not None or config.protocol is not None or config.headers:
+    if config.backend or config.endpoint is not None or config.protocol or config.headers:
         return True
     return any(
         text.strip()
@@ -92,13 +94,23 @@ def resource_of(config: Config) -> Resource:
     """Of this process: without its own id, a forked child's sums would pass for its parent's."""
     from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, Resource
 
-    attributes = dict(config.resource_attributes)
+    attributes = {**_backend_attributes(config), **config.resource_attributes}
     if config.service_name is not None:
         attributes[SERVICE_NAME] = config.service_name
     resource = Resource.create(attributes)
     if SERVICE_INSTANCE_ID not in resource.attributes:  # older releases of the SDK
         resource = resource.merge(Resource({SERVICE_INSTANCE_ID: str(uuid4())}))
     return resource
+
+
+def _backend_attributes(config: Config) -> dict[str, str]:
+    """Those that the backend has variables for, where the standard variables say nothing."""
+    from opentelemetry.sdk.resources import OTELResourceDetector
+
+    if config.backend is None:
+        return {}
+    said = OTELResourceDetector().detect().attributes
+    return {key: text for key, text in config.backend.attributes.items() if key not in said}
 
 
 def _factory(config: Config, signal: Signal, name: str) -> Callable[[], Any]:
@@ -166,7 +178,7 @@ def _reader(config: Config, name: str, factory: Callable[[], Any]) -> MetricRead
 
     if name == STORE:
         exporter = MetricDelivery(factory)
-    elif otlp.is_otlp(name) and (preferences := otlp.metric_preferences()) is not None:
+    elif otlp.is_otlp(name) and (preferences := otlp.metric_preferences(config)) is not None:
         exporter = MetricDelivery(factory, temporality=preferences[0], aggregation=preferences[1])
     else:
         built = factory()

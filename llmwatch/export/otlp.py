@@ -89,16 +89,27 @@ def named(signal: Signal, name: str) -> Callable[[], Any]:
     )
 
 
-def metric_preferences() -> tuple[Any, Any] | None:
-    """Temporality and aggregation that OTLP metric exporters take from the environment.
+def metric_preferences(config: Config) -> tuple[Any, Any] | None:
+    """Temporality and aggregation of OTLP metric exporters: the environment's, else the backend's.
 
     None where the installed exporters keep them to themselves: then one must be built to ask it.
     """
     try:
         shared = import_module("opentelemetry.exporter.otlp.common._aggregation")
-        return shared._get_temporality(None), shared._get_aggregation(None)
+        return shared._get_temporality(_temporality(config)), shared._get_aggregation(None)
     except (ImportError, AttributeError):
         return None
+
+
+def _temporality(config: Config) -> dict[type, Any] | None:
+    """The temporality that the backend wants, where no variable says another."""
+    said = os.environ.get("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "").strip()
+    if said or config.backend is None or not config.backend.delta:
+        return None
+    from opentelemetry.sdk.metrics import Counter, Histogram, ObservableCounter
+    from opentelemetry.sdk.metrics.export import AggregationTemporality
+
+    return dict.fromkeys((Counter, Histogram, ObservableCounter), AggregationTemporality.DELTA)
 
 
 def _protocol(config: Config, signal: Signal) -> Protocol:
@@ -119,12 +130,38 @@ def _protocol(config: Config, signal: Signal) -> Protocol:
 
 def _arguments(config: Config, signal: Signal, protocol: Protocol) -> dict[str, Any]:
     arguments: dict[str, Any] = {}
-    if config.endpoint is not None:
-        arguments["endpoint"] = _endpoint(config.endpoint, signal, protocol)
-    if config.headers:
+    if (endpoint := _base(config, signal)) is not None:
+        arguments["endpoint"] = _endpoint(endpoint, signal, protocol)
+    if headers := _headers(config, signal):
         # grpc metadata must be lower case, and http headers may be
-        arguments["headers"] = {key.lower(): text for key, text in config.headers.items()}
+        arguments["headers"] = {key.lower(): text for key, text in headers.items()}
+    if signal == "metrics" and (temporality := _temporality(config)) is not None:
+        arguments["preferred_temporality"] = temporality
     return arguments
+
+
+def _base(config: Config, signal: Signal) -> str | None:
+    """The keyword; None where a variable says it; else the backend's."""
+    if config.endpoint is not None or config.backend is None or _said(signal, "ENDPOINT"):
+        return config.endpoint
+    return config.backend.endpoint
+
+
+def _headers(config: Config, signal: Signal) -> Mapping[str, str]:
+    """The keyword's, over the variable's, over the backend's; the exporter reads the variable."""
+    if config.backend is None:
+        return config.headers or {}
+    from opentelemetry.util.re import parse_env_headers
+
+    said = parse_env_headers(_said(signal, "HEADERS"), liberal=True)
+    given = {key.lower(): text for key, text in (config.headers or {}).items()}
+    return {**config.backend.headers.get(signal, {}), **said, **given}
+
+
+def _said(signal: Signal, what: str) -> str:
+    """What the variable for *signal*, else the one for all signals, says."""
+    names = (f"OTEL_EXPORTER_OTLP_{signal.upper()}_{what}", f"OTEL_EXPORTER_OTLP_{what}")
+    return next((text for name in names if (text := os.environ.get(name, "").strip())), "")
 
 
 def _endpoint(endpoint: str, signal: Signal, protocol: Protocol) -> str:

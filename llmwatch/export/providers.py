@@ -131,12 +131,14 @@ def _disabled() -> bool:
 
 
 def _say_unused(config: Config, signal: Signal) -> None:
-    if config.endpoint is not None:
-        _log.warning(
-            "llmwatch sends %s through the provider that the application made global; endpoint= is "
-            "not used for them",
-            signal,
-        )
+    for setting in ("backend", "endpoint"):
+        if getattr(config, setting) is not None:
+            _log.warning(
+                "llmwatch sends %s through the provider that the application made global; %s= is "
+                "not used for them",
+                signal,
+                setting,
+            )
 
 
 def _store(config: Config, names: dict[Signal, list[str]]) -> Path | None:
