@@ -116,6 +116,28 @@ GPU_METRICS: Final[dict[str, Metric]] = {
 }
 """What is said of each GPU; read when metrics are collected."""
 
+PEAK_METRICS: Final[dict[str, Metric]] = {
+    "peak_utilization": Metric(
+        "llmwatch.gpu.peak.utilization",
+        "1",
+        _GAUGE,
+        "Highest utilization that a poll saw since the last reading.",
+    ),
+    "peak_memory": Metric(
+        "llmwatch.gpu.peak.memory.usage",
+        "By",
+        _GAUGE,
+        "The most GPU memory in use that a poll saw since the last reading.",
+    ),
+    "peak_power": Metric(
+        "llmwatch.gpu.peak.power",
+        "W",
+        _GAUGE,
+        "Highest power that a poll saw since the last reading.",
+    ),
+}
+"""What happened between two readings; with the setting `gpu_poll_interval`."""
+
 TORCH_METRICS: Final[dict[str, Metric]] = {
     "torch_allocated": Metric(
         "llmwatch.torch.memory.allocated", "By", _LEVEL, "Device memory in tensors of this process."
@@ -164,6 +186,10 @@ ENERGY_BUCKETS: Final = tuple(
 )
 """Joules, a thousandth to 300 000."""
 
+RATIO_BUCKETS: Final = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
+MEMORY_BUCKETS: Final = tuple(float(2**exponent) for exponent in range(28, 42))
+"""Bytes, 256 MiB to 2 TiB."""
+
 OPERATION_METRICS: Final[dict[str, Metric]] = {
     "energy": Metric(
         "llmwatch.gpu.operation.energy",
@@ -185,6 +211,34 @@ OPERATION_METRICS: Final[dict[str, Metric]] = {
         "histogram",
         "GPU time of one operation at the setting `gpu_price`.",
         COST_BUCKETS,
+    ),
+    "utilization": Metric(
+        "llmwatch.gpu.operation.utilization",
+        "1",
+        "histogram",
+        "Mean utilization of the GPUs while one operation ran.",
+        RATIO_BUCKETS,
+    ),
+    "utilization_max": Metric(
+        "llmwatch.gpu.operation.utilization_peak",
+        "1",
+        "histogram",
+        "Highest utilization of any GPU while one operation ran.",
+        RATIO_BUCKETS,
+    ),
+    "memory": Metric(
+        "llmwatch.gpu.operation.memory",
+        "By",
+        "histogram",
+        "Mean of the memory in use on all GPUs while one operation ran.",
+        MEMORY_BUCKETS,
+    ),
+    "memory_max": Metric(
+        "llmwatch.gpu.operation.memory_peak",
+        "By",
+        "histogram",
+        "The most memory in use on all GPUs while one operation ran.",
+        MEMORY_BUCKETS,
     ),
 }
 """What each operation is charged; with the setting `gpu_poll_interval`."""

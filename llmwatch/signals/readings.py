@@ -210,6 +210,22 @@ def _gpu(metrics: dict[str, semconv.Metric]) -> Iterator[Reading]:
     yield Reading(metrics["cost"], "record", attrgetter("gpu_cost"))
     per_token = attrgetter("gpu_energy_per_token")
     yield Reading(metrics["energy_per_token"], "priced", per_token, of_tokens=True)
+    for key, name in _CHARGED.items():
+        yield Reading(metrics[key], "record", _of_charge(name))
+
+
+_CHARGED = {
+    "utilization": "utilization_mean",
+    "utilization_max": "utilization_max",
+    "memory": "memory_mean",
+    "memory_max": "memory_max",
+}
+"""Keys of the metrics, and attributes of a `Charge`."""
+
+
+def _of_charge(name: str) -> Callable[[OperationRecord], float | None]:
+    read = attrgetter(name)
+    return lambda record: None if record.gpu is None else read(record.gpu)
 
 
 def _served(metrics: dict[str, semconv.Metric]) -> Iterator[Reading]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import count
 from threading import Event, Lock, Thread, current_thread
 from time import perf_counter
@@ -25,6 +26,7 @@ from llmwatch.signals.context import current_operation
 from llmwatch.signals.observed import Observation
 from llmwatch.signals.operation import Operation, Signals
 from llmwatch.signals.readings import EMBEDDINGS, INFERENCE
+from llmwatch.sources.gpu.peaks import Peaks
 from llmwatch.sources.gpu.probe import NoGpuError, Probe
 
 _POLL = Guard("gpu.poll")
@@ -153,6 +155,7 @@ class Attribution:
             maxlen=MOST_NOTES
         )
         self._held: dict[int, _Held] = {}
+        self.peaks = Peaks()
         self._polling = Lock()
         self._watching = False
 
@@ -186,10 +189,11 @@ class Attribution:
                 self._complete(ticket, None)
 
     def _look(self, at: float) -> dict[int, Charge | None]:
-        try:
-            gpus: Sequence[Gpu] = _counted(self._probe.glance())
-        except NoGpuError:
-            gpus = ()
+        seen: Sequence[Gpu] = ()
+        with suppress(NoGpuError):
+            seen = self._probe.glance()
+        self.peaks.note(seen)
+        gpus = _counted(seen)
         self._watching = bool(gpus)
         for _ in range(len(self._notes)):
             what, arguments = self._notes.popleft()

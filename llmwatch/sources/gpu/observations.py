@@ -70,6 +70,13 @@ TABLE = (
 )
 
 
+PEAKS = (
+    Row("peak_utilization", "utilization"),
+    Row("peak_memory", "memory_used"),
+    Row("peak_power", "power"),
+)
+"""Of the highest between two collections: keys in `semconv_hardware.PEAK_METRICS`."""
+
 ALLOCATOR = {
     "torch_allocated": "allocated",
     "torch_reserved": "reserved",
@@ -94,10 +101,7 @@ class Observations:
         found: dict[str, list[Observation]] = {key: [] for key in names.GPU_METRICS}
         for gpu in gpus:
             base = _attributes(gpu.device)
-            for row in TABLE:
-                value = getattr(gpu, row.field)
-                if value is not None:
-                    found[row.metric].append(Observation(value, base | dict(row.dimensions)))
+            _fill(found, TABLE, gpu, base)
             found["throttled"] += self._throttled(gpu, base)
         return found
 
@@ -109,6 +113,14 @@ class Observations:
         for reason in seen:
             active = int(reason in gpu.throttle_reasons)
             yield Observation(active, base | {names.GPU_REASON: reason})
+
+
+def of_peaks(peaks: Iterable[Gpu]) -> dict[str, list[Observation]]:
+    """By key of `semconv_hardware.PEAK_METRICS`."""
+    found: dict[str, list[Observation]] = {key: [] for key in names.PEAK_METRICS}
+    for gpu in peaks:
+        _fill(found, PEAKS, gpu, _attributes(gpu.device))
+    return found
 
 
 def of_allocators(
@@ -124,6 +136,15 @@ def of_allocators(
             if value is not None:
                 found[key].append(Observation(value, joined))
     return found
+
+
+def _fill(
+    found: dict[str, list[Observation]], rows: Iterable[Row], gpu: Gpu, base: dict[str, str]
+) -> None:
+    for row in rows:
+        value = getattr(gpu, row.field)
+        if value is not None:
+            found[row.metric].append(Observation(value, base | dict(row.dimensions)))
 
 
 def _attributes(device: Device) -> dict[str, str]:

@@ -13,7 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from llmwatch.errors import ConfigError
-from llmwatch.semconv_hardware import GPU_METRICS, TORCH_METRICS
+from llmwatch.semconv_hardware import GPU_METRICS, PEAK_METRICS, TORCH_METRICS
 from llmwatch.signals.observed import Observation
 
 if TYPE_CHECKING:
@@ -74,7 +74,10 @@ class Source:
         """Observe the GPUs, and poll them where that is wanted."""
         signals, config = self._signals, self._signals.config
         signals.at_close(self._close)
-        for key, metric in (GPU_METRICS | TORCH_METRICS).items():
+        metrics = GPU_METRICS | TORCH_METRICS
+        if config.gpu_poll_interval is not None:
+            metrics |= PEAK_METRICS
+        for key, metric in metrics.items():
             signals.observe(metric, partial(self._observe, key))
         if config.gpu_poll_interval is not None:
             from llmwatch.sources.gpu.attribution import Attribution
@@ -99,10 +102,13 @@ class Source:
 
     def _read(self) -> dict[str, list[Observation]]:
         from llmwatch.sources.gpu.allocator import read_allocators
-        from llmwatch.sources.gpu.observations import of_allocators
+        from llmwatch.sources.gpu.observations import of_allocators, of_peaks
 
         gpus, allocators = self._gpus(), read_allocators()
-        return self._observations.of(gpus) | of_allocators(allocators, gpus)
+        found = self._observations.of(gpus) | of_allocators(allocators, gpus)
+        if self._attribution is not None:
+            found |= of_peaks(self._attribution.peaks.take())
+        return found
 
     def _gpus(self) -> Sequence[Gpu]:
         from llmwatch.sources.gpu.probe import NoGpuError

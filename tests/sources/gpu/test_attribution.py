@@ -13,7 +13,9 @@ import llmwatch
 from llmwatch import session
 from llmwatch.measure.charge import Ledger
 from llmwatch.sources.gpu import attribution
+from llmwatch.sources.gpu.source import FRESH
 from llmwatch.testing import capture
+from tests.fake_nvml import GIB
 
 pytestmark = pytest.mark.timing
 
@@ -91,6 +93,14 @@ def test_a_local_operation_knows_what_it_used(seen):
     assert point.sum == pytest.approx(joules)
     assert metrics["llmwatch.gpu.operation.energy_per_token"][0].sum == pytest.approx(joules / 50)
     assert metrics["llmwatch.gpu.operation.cost"][0].sum == pytest.approx(found["cost.usd"])
+    for name, value in {
+        "utilization": 0.4,
+        "utilization_peak": 0.4,
+        "memory": 20 * GIB,
+        "memory_peak": 20 * GIB,
+    }.items():
+        (point,) = metrics[f"llmwatch.gpu.operation.{name}"]
+        assert (point.count, point.sum) == (1, pytest.approx(value))
 
 
 def test_the_span_ends_when_the_call_did_though_it_is_told_of_later(seen):
@@ -251,6 +261,38 @@ def forget_the_child(log):
     """It ended without closing the library, which is not ours to close."""
     lines = log.read_text().splitlines(keepends=True)
     log.write_text("".join(line for line in lines if line.endswith(f" {os.getpid()}\n")))
+
+
+def test_peaks_between_collections_are_seen(driver):
+    """And each is told once: the next collection tells of what came after."""
+
+    def peaks():
+        time.sleep(FRESH)
+        found = seen.metrics()
+        return [
+            [point.value for point in found.get(f"llmwatch.gpu.peak.{name}", [])]
+            for name in ("utilization", "memory.usage", "power")
+        ]
+
+    driver.add()
+    with capture(sources=["gpu"], gpu_poll_interval=POLL) as seen:
+        wait_for_polls(1)
+        assert peaks() == [[0.4], [20 * GIB], [250]]
+        driver.set("0", util=97, memory__used=70 * GIB, power=690_000)
+        wait_for_polls(2)
+        driver.set("0", util=3, memory__used=GIB, power=70_000)
+        wait_for_polls(2)
+        assert peaks() == [[0.97], [70 * GIB], [690]]
+        wait_for_polls(1)
+        assert peaks() == [[0.03], [GIB], [70]]
+
+
+def test_without_a_poller_there_are_no_peaks(driver):
+    driver.add()
+    with capture(sources=["gpu"]) as seen:
+        metrics = seen.metrics()
+    assert "hw.power" in metrics
+    assert not [name for name in metrics if name.startswith("llmwatch.gpu.peak")]
 
 
 def test_a_price_without_polling_is_an_error(driver):
