@@ -41,7 +41,7 @@ class Layout:
         assert modules is not None  # nobody changed it meanwhile
         self.device = device_of(model, CPU)
         self.dtype = dtype_of(model)
-        self.slots = tuple(
+        self.slots: tuple[Slot, ...] = tuple(
             Slot(number, self.shared, module) for number, module in enumerate(modules) if number
         )
         self._clocks = _clocks(modules, self.device)
@@ -70,8 +70,7 @@ class Layout:
     def take(self) -> None:
         """Take all wrappers out that are in place."""
         self.shared.tape = None
-        for slot in self.slots:
-            slot.take()
+        self.slots = tuple([slot.take() for slot in self.slots])
 
 
 def _clocks(modules: list[nn.Module], device: torch.device) -> tuple[DeviceClock, ...]:

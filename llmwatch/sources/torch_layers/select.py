@@ -40,6 +40,8 @@ class Node(NamedTuple):
     """Index of its layer; None: it is only on the way."""
     opaque: bool
     """Whether it is compiled or scripted."""
+    children: int
+    """How many it has."""
 
 
 class Plan(NamedTuple):
@@ -61,6 +63,8 @@ class Plan(NamedTuple):
         for node in self.nodes:
             module = node.module()
             if module is None or is_opaque(module) != node.opaque:
+                return None
+            if len(module._modules) != node.children:
                 return None
             if node.parent >= 0 and on_the_way[node.parent]._modules.get(node.key) is not module:
                 return None
@@ -94,7 +98,7 @@ def plan(model: nn.Module, selection: Selection) -> Plan:
     tree = list(_walk(model))
     blocks = _blocks(tree)
     wanted = _wanted(tree, selection, blocks)
-    if not wanted and not is_opaque(model):
+    if not wanted and len(tree) > 1:
         raise ConfigError(_nothing(tree, selection))
     if len(wanted) > MOST_LAYERS:
         raise ConfigError(
@@ -114,22 +118,22 @@ class _Found(NamedTuple):
 
 def _walk(model: nn.Module) -> Iterator[_Found]:
     """Every module once, parents first, but for what lies in opaque ones."""
-    seen = {id(model)}
+    seen: set[int] = set()
     waiting = [_Found(-1, "", "", 0, model)]
     at = -1
     while waiting:
         here = waiting.pop()
+        if id(here.module) in seen:
+            continue
+        seen.add(id(here.module))
         at += 1
         yield here
         if is_opaque(here.module):
             continue
-        children = []
-        for key, child in here.module._modules.items():
-            if child is not None and id(child) not in seen:
-                seen.add(id(child))
+        for key, child in reversed(here.module._modules.items()):
+            if child is not None:
                 name = f"{here.name}.{key}" if here.name else key
-                children.append(_Found(at, key, name, here.depth + 1, child))
-        waiting += reversed(children)
+                waiting.append(_Found(at, key, name, here.depth + 1, child))
 
 
 def _wanted(tree: list[_Found], selection: Selection, blocks: dict[int, int]) -> set[int]:
@@ -245,6 +249,7 @@ def _planned(tree: list[_Found], wanted: set[int], blocks: dict[int, int]) -> Pl
             ref(tree[at].module),
             number_of.get(at),
             is_opaque(tree[at].module),
+            len(tree[at].module._modules),
         )
         for at in order
     )

@@ -36,6 +36,10 @@ class Shared:
         self.tape: Tape | None = None
 
 
+NOBODY = Shared()
+"""What a wrapper looks at that is no longer ours."""
+
+
 class Slot:
     """One layer's wrapper, made once and used for every sampled forward.
 
@@ -45,7 +49,7 @@ class Slot:
         module: The layer.
     """
 
-    __slots__ = ("inherited", "key", "module", "number", "original", "shared", "wrapper")
+    __slots__ = ("inherited", "key", "module", "number", "original", "placed", "shared", "wrapper")
 
     def __init__(self, number: int, shared: Shared, module: nn.Module) -> None:
         self.number = number
@@ -54,9 +58,10 @@ class Slot:
         self.key = FORWARD
         self.inherited = True
         """Whether there was nothing in the module's own dict."""
+        self.placed = False
         self.original: Callable[..., Any] | None = None
         """What is beneath the wrapper while it is in place: held longer, it keeps the module."""
-        self.wrapper = _Wrapper(_watched, self)
+        self.wrapper = Wrapper(_watched, self)
 
     def put(self, module: nn.Module) -> None:
         """Put the wrapper in place. Cost: 0.5 µs."""
@@ -64,35 +69,57 @@ class Slot:
         self.key = COMPILED if is_compiled(module) else FORWARD
         self.inherited = self.key not in own
         self.original = module.forward if self.inherited else own[self.key]
+        self.placed = True
         own[self.key] = self.wrapper
 
-    def take(self) -> None:
-        """Take it out again, if it still is in place."""
+    def take(self) -> Slot:
+        """Take it out again, if it still is in place; may be done twice.
+
+        Returns:
+            The slot to be used from now on: another one where somebody has put something over our
+            wrapper, and may call it for ever.
+        """
+        if not self.placed:
+            return self
+        self.placed = False
         module, original = self.module(), self.original
-        if module is not None and module.__dict__.get(self.key) is self.wrapper:
-            if self.inherited:
-                del module.__dict__[self.key]
-            elif original is not None:
-                module.__dict__[self.key] = original
-        self.original = None
+        if self.inherited:
+            self.original = None
+        if module is None:
+            return self
+        if module.__dict__.get(self.key) is not self.wrapper:
+            shared, self.shared = self.shared, NOBODY
+            return Slot(self.number, shared, module)
+        if self.inherited:
+            del module.__dict__[self.key]
+        else:
+            module.__dict__[self.key] = original
+            self.original = None
+        return self
 
     def beneath(self) -> Callable[..., Any]:
-        """What the module does without us.
+        """What the module does without us, for a call that came when we were taken out just now.
 
-        For a thread that found the wrapper just before it was taken out, and for whoever wrapped
-        it: then what it was put over is no longer known, and the class is asked.
+        Also for whoever has put something over us: then we were put over the class's own.
         """
         module = self.module()
         assert module is not None  # it is being called
-        return _of_class(module)
+        found = module.__dict__.get(self.key) if self.shared is not NOBODY else None
+        return _of_class(module) if found is None or found is self.wrapper else found
 
 
-class _Wrapper(partial):  # type: ignore[type-arg] # generic in its stubs only
+class Wrapper(partial):  # type: ignore[type-arg] # generic in its stubs only
     """Called like a function; copied and pickled as what it stands for."""
+
+    @property
+    def beneath(self) -> Callable[..., Any] | None:
+        """What it was put over; None: nothing, the class's own."""
+        slot: Slot = self.args[0]
+        return None if slot.inherited else slot.original
 
     def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
         slot: Slot = self.args[0]
-        return _unwatched, (slot.module(), None if slot.inherited else slot.original)
+        return _unwatched, (slot.module(), self.beneath)
 
 
 def _unwatched(module: nn.Module, original: Callable[..., Any] | None) -> Callable[..., Any]:

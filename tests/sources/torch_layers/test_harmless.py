@@ -1,0 +1,390 @@
+"""A watched model is what it was: for its user, for PyTorch, for whoever else touches it."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import inspect
+import io
+import pickle
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from llmwatch.sources.torch_layers import copies, registry
+from tests.sources.torch_layers.models import (
+    IDS,
+    WIDTH,
+    Calling,
+    Failing,
+    Recursive,
+    Tower,
+    Twice,
+    left_behind,
+    tower,
+)
+
+X = torch.ones(2, WIDTH)
+
+
+def names(sample) -> list[str]:
+    return [call.layer.name for call in sample.calls]
+
+
+@pytest.mark.parametrize("layers", ["blocks", "all"])
+def test_outputs_gradients_and_state_are_the_same(watch, layers):
+    plain, watched = tower(), tower()
+    plain(IDS).sum().backward()
+    with watch(watched, layers) as watcher:
+        for _ in range(2):
+            watched.zero_grad()
+            out = watched(IDS)
+            out.sum().backward()
+    assert len(watcher.samples) == 4  # forward and backward, twice
+    assert torch.equal(out, plain(IDS))
+    for name, parameter in plain.named_parameters():
+        assert torch.equal(watched.get_parameter(name).grad, parameter.grad)
+    assert list(watched.state_dict()) == list(plain.state_dict())
+
+
+def test_undo_is_exact(watch):
+    """Every dict of every module is what it was; so are class, hooks and signature."""
+    model = tower()
+    before = {name: dict(vars(module)) for name, module in model.named_modules()}
+    face = inspect.signature(model.forward), inspect.signature(model), type(model), model.forward
+    for _ in range(3):
+        with watch(model):
+            assert (
+                inspect.signature(model.forward),
+                inspect.signature(model),
+                type(model),
+                model.forward,
+            ) == face
+            model(IDS)
+        model(IDS)
+    assert {name: dict(vars(module)) for name, module in model.named_modules()} == before
+
+
+def test_between_two_forwards_only_the_entry_is_there(watch):
+    model = tower()
+    with watch(model):
+        model(IDS)
+        assert left_behind(model) == ["._compiled_call_impl"]
+    assert left_behind(model) == []
+
+
+def test_watching_again_ends_the_earlier_watching(watch):
+    model = tower()
+    first, second = watch(model), watch(model)
+    model(IDS)
+    assert (len(first.samples), len(second.samples)) == (0, 1)
+    first.close()
+    model(IDS)
+    assert len(second.samples) == 2
+    second.close()
+    assert left_behind(model) == []
+
+
+# --- copies --------------------------------------------------------------------------------------
+
+
+def nothing(model: nn.Module) -> None:
+    """What `Calling` calls."""
+
+
+def copied(model: nn.Module, how: str) -> nn.Module:
+    if how == "deepcopy":
+        return copy.deepcopy(model)
+    if how == "copy":
+        return copy.copy(model)
+    if how == "pickle":
+        return pickle.loads(pickle.dumps(model))
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+WAYS = ["deepcopy", "copy", "pickle", "torch.save"]
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_copies_are_plain_models(watch, how):
+    """They do the same, and are not watched."""
+    model = tower()
+    with watch(model) as watcher:
+        twin = copied(model, how)
+        assert left_behind(twin) == []
+        assert torch.equal(twin(IDS), model(IDS))
+        assert len(watcher.samples) == 1
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_copies_made_while_a_forward_is_sampled_are_plain_models(watch, how):
+    """They call their own layers, not the original's."""
+    made = []
+
+    def between(model: nn.Module) -> None:
+        model.between = nothing
+        made.append(copied(model, how))
+
+    model = Calling(between)
+    with watch(model) as watcher:
+        out = model(X)
+        (twin,) = made
+        assert torch.equal(twin(X), out)
+        assert len(watcher.samples) == 1
+        assert left_behind(twin) == []
+    if how != "copy":  # a shallow copy has the original's blocks
+        with torch.no_grad():
+            for parameter in twin.blocks.parameters():
+                parameter.zero_()
+        assert torch.equal(twin(X), X)
+        assert torch.equal(model(X), out)
+
+
+def test_a_model_goes_when_its_last_user_does(watch):
+    """No cycle, whoever keeps the watcher: memory of a device is free at once."""
+    gc.collect()
+    gc.disable()
+    try:
+        model = tower()
+        watcher = watch(model)
+        model(IDS)
+        gone = weakref.ref(model), weakref.ref(model.blocks[0])
+        del model
+        assert [each() for each in gone] == [None, None]
+        assert watcher.model is None
+        assert len(watcher.samples) == 1
+    finally:
+        gc.enable()
+
+
+def test_replicas_for_data_parallelism_are_not_watched(watch):
+    """Whenever they are made; afterwards PyTorch is what it was."""
+    made = []
+    model = Calling(
+        lambda model: made.extend(
+            each._replicate_for_data_parallel() for each in (model, *model.blocks)
+        )
+    )
+    original = nn.Module._replicate_for_data_parallel
+    with watch(model) as watcher:
+        made.append(model._replicate_for_data_parallel())
+        model(X)
+        assert len(watcher.samples) == 1
+        for replica in made:
+            assert "_compiled_call_impl" not in vars(replica)
+            assert "forward" not in vars(replica)
+    copies.undo()
+    assert nn.Module._replicate_for_data_parallel is original
+
+
+# --- endings -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt, SystemExit])
+def test_exceptions_pass_and_leave_nothing_behind(watch, kind):
+    """A forward that failed has no times; the next one has."""
+    error = kind("no")
+    model = Failing(error)
+    with watch(model) as watcher:
+        with pytest.raises(kind) as raised:
+            model(X)
+        assert raised.value is error
+        assert left_behind(model) == ["._compiled_call_impl"]
+        assert watcher.samples == ()
+        model.error = None
+        model(X)
+        assert len(watcher.samples) == 1
+
+
+def test_closing_in_the_middle_of_a_forward_leaves_nothing_behind(watch):
+    model = Calling(lambda _: watcher.close())
+    watcher = watch(model)
+    model(X)
+    assert left_behind(model) == []
+    model.between = lambda _: None
+    seen = len(watcher.samples)
+    model(X)
+    assert len(watcher.samples) == seen
+
+
+def test_whoever_replaces_forward_meanwhile_keeps_his(watch):
+    """What is put over our wrapper stays, and works on."""
+
+    def replace(model: nn.Module) -> None:
+        beneath = model.blocks[1].forward
+        model.blocks[1].forward = lambda x: beneath(x) + 1
+
+    model = Calling(replace)
+    with watch(model) as watcher:
+        first = model(X)
+        model.between = lambda _: None
+        mine = model.blocks[1].forward
+        assert torch.equal(model(X), first)
+        assert len(watcher.samples) == 2
+    assert model.blocks[1].forward is mine
+    assert torch.equal(model(X), first)
+
+
+def test_hooks_come_and_go_meanwhile(watch):
+    """Hooks of the user run, in their order, watched or not."""
+    model, ran = tower(), []
+    with watch(model):
+        handles = [
+            module.register_forward_hook(lambda *_, name=name: ran.append(name))
+            for name, module in model.named_modules()
+        ]
+        model(IDS)
+        watched, ran[:] = list(ran), []
+        handles.pop().remove()
+        model(IDS)
+    assert ran == [name for name in watched if name != "head"]
+
+
+def test_another_wrapper_in_the_modules_dict_is_put_back(watch):
+    """Accelerate and others put theirs there."""
+    model = tower()
+    block = model.blocks[0]
+    original = block.forward
+    theirs = vars(block)["forward"] = lambda x: original(x) * 2
+    plain = model(IDS)
+    with watch(model) as watcher:
+        assert torch.equal(model(IDS), plain)
+        assert vars(block)["forward"] is theirs
+        assert "blocks.0" in names(watcher.samples[0])
+    assert vars(block)["forward"] is theirs
+
+
+# --- ways to run ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad])
+def test_modes_are_the_same(watch, mode):
+    model = tower()
+    with mode():
+        plain = model(IDS)
+        with watch(model) as watcher:
+            out = model(IDS)
+    assert (out.requires_grad, out.is_inference()) == (plain.requires_grad, plain.is_inference())
+    assert torch.equal(out, plain)
+    assert len(watcher.samples) == 1
+
+
+def test_a_layer_called_twice_has_two_calls(watch):
+    model = Twice()
+    with watch(model, "blocks") as watcher:
+        model(X)
+    assert names(watcher.samples[0]) == ["", "layers.0", "layers.1", "layers.0"]
+
+
+def test_recursion_is_one_forward(watch):
+    model = Recursive()
+    with watch(model) as watcher:
+        model(X)
+    (sample,) = watcher.samples
+    assert names(sample) == ["", *["step"] * 4]
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_activation_checkpointing(watch, reentrant):
+    """What is recomputed in the backward pass is no second forward, and gradients are the same."""
+
+    class Checkpointed(Tower):
+        def forward(self, ids):
+            x = self.embed(ids)
+            for block in self.blocks:
+                x = checkpoint(block, x, use_reentrant=reentrant)
+            return self.head(x)
+
+    torch.manual_seed(0)
+    model = Checkpointed().train()
+    plain = tower().train()
+    plain(IDS).sum().backward()
+    with watch(model, "blocks") as watcher:
+        model(IDS).sum().backward()
+    for name, parameter in plain.named_parameters():
+        assert torch.equal(model.get_parameter(name).grad, parameter.grad)
+    forward, backward = watcher.samples
+    assert names(forward) == ["", "embed", "blocks.0", "blocks.1", "blocks.2", "head"]
+    assert backward.phase == "backward"
+    if not reentrant:
+        assert names(backward)[:4] == ["", "head", "blocks.2", "blocks.1"]
+
+
+def test_backward_twice_is_timed_once(watch):
+    model = tower()
+    with watch(model) as watcher:
+        loss = model(IDS).sum()
+        loss.backward(retain_graph=True)
+        loss.backward()
+    assert [each.phase for each in watcher.samples] == ["forward", "backward"]
+
+
+def test_threads_get_their_results_and_one_is_sampled(watch):
+    """Eight threads at one model: each gets what it would alone, and times are of one thread."""
+    model = tower()
+    with torch.inference_mode():
+        inputs = [IDS.roll(shift) for shift in range(8)]
+        plain = [model(each) for each in inputs]
+        with watch(model) as watcher, ThreadPoolExecutor(8) as pool:
+
+            def work(index: int) -> bool:
+                with torch.inference_mode():
+                    return torch.equal(model(inputs[index % 8]), plain[index % 8])
+
+            assert all(pool.map(work, range(400)))
+        expected = ["", *(name for name, m in model.named_modules() if name and name != "blocks")]
+        for sample in watcher.samples:
+            assert names(sample) == expected
+    assert left_behind(model) == []
+
+
+def test_watching_and_closing_under_load_loses_no_result(watch):
+    model, stop, wrong = tower(), threading.Event(), []
+    with torch.inference_mode():
+        plain = model(IDS)
+
+    def work() -> None:
+        with torch.inference_mode():
+            while not stop.is_set():
+                if not torch.equal(model(IDS), plain):
+                    wrong.append(1)
+
+    with ThreadPoolExecutor(3) as pool:
+        workers = [pool.submit(work) for _ in range(3)]
+        for _ in range(40):
+            with watch(model):
+                threading.Event().wait(0.002)
+        stop.set()
+        for each in workers:
+            each.result()
+    assert wrong == []
+    assert left_behind(model) == []
+
+
+def test_a_fork_in_the_middle_of_a_forward_leaves_the_child_a_plain_model(watch):
+    """The child of another thread's fork finds no wrapper and no lock that is held."""
+    model = Calling(lambda _: registry._forked())
+    with watch(model):
+        model(X)
+        model.between = lambda _: None
+    assert left_behind(model) == []
+
+
+def test_two_watched_models_inside_each_other(watch):
+    """One is sampled at a time: the outer one, and the inner when it is called alone."""
+    model = tower()
+    with watch(model, "blocks") as outer, watch(model.blocks[0]) as inner:
+        model(IDS)
+        assert (len(outer.samples), len(inner.samples)) == (1, 0)
+        assert "blocks.0" in names(outer.samples[0])
+        model.blocks[0](X)
+        assert len(inner.samples) == 1
+    assert left_behind(model) == []
