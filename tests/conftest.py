@@ -38,7 +38,9 @@ settings.register_profile(
 settings.load_profile("llmwatch")
 
 NEEDS = {
+    "cli": "click",
     "demo": "openai",
+    "demo/test_local.py": "transformers",
     "docs": "openai",
     "sources/openai": "openai",
     "sources/openai/websocket": "websockets",

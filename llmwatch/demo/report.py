@@ -6,31 +6,29 @@ Everything here comes from the files; only `truth` also looks at what the server
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from math import floor, log10
 from pathlib import Path
 from statistics import median, quantiles
 from typing import NamedTuple
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from llmwatch import semconv
+from llmwatch.demo.draw import (
+    MEDIUM,
+    NOTHING,
+    WIDE,
+    dollars,
+    or_nothing,
+    seconds,
+    sparkline,
+    table,
+)
 from llmwatch.demo.wire import Exchange
 from llmwatch.export.store_reader import StoredPoint, StoredSpan
-
-MEDIUM, WIDE = 100, 116
-"""Characters in a line from which on there is room for more, and for everything."""
-
-BARS = "▁▂▃▄▅▆▇█"
-STALL = 1.0
-"""Seconds from which on a gap is drawn as a stall: llmwatch's default."""
-
-NOTHING = Text("·", style="dim")
-
 
 # --- operations --------------------------------------------------------------------------------
 
@@ -65,10 +63,10 @@ def operations(spans: Sequence[StoredSpan], width: int) -> Table:
     if not any(semconv.COST in span.attributes for span in spans):
         columns = [column for column in columns if column.key != "cost"]
     rest = width - sum(column.size + 1 for column in columns) + 1  # one blank between two
-    table = _table("Operations", "✓ whole  ✗ failed  ○ left by the program  ! stalled")
+    drawn = table("Operations", "✓ whole  ✗ failed  ○ left by the program  ! stalled")
     for column in columns:
         numeric = COLUMNS.index(column) > 3
-        table.add_column(
+        drawn.add_column(
             column.title,
             justify="right" if numeric else "left",
             width=column.size or rest,
@@ -77,8 +75,8 @@ def operations(spans: Sequence[StoredSpan], width: int) -> Table:
         )
     for span in spans:
         cells = _cells(span, spans, width)
-        table.add_row(*(cells[column.key] for column in columns))
-    return table
+        drawn.add_row(*(cells[column.key] for column in columns))
+    return drawn
 
 
 def _cells(span: StoredSpan, spans: Sequence[StoredSpan], width: int) -> dict[str, RenderableType]:
@@ -91,16 +89,12 @@ def _cells(span: StoredSpan, spans: Sequence[StoredSpan], width: int) -> dict[st
         "operation": found.get(semconv.OPERATION_NAME, span.name),
         "model": Text(model, style="cyan") if model else NOTHING,
         "time": seconds(span.duration),
-        "first": _or_nothing(found.get(semconv.RESPONSE_TIME_TO_FIRST_CHUNK), seconds),
+        "first": or_nothing(found.get(semconv.RESPONSE_TIME_TO_FIRST_CHUNK), seconds),
         "gaps": _gaps(span),
         "tokens": _tokens(span),
-        "rate": _or_nothing(found.get(semconv.OUTPUT_TOKEN_RATE), lambda rate: f"{rate:.0f}"),
-        "cost": _or_nothing(found.get(semconv.COST), dollars),
+        "rate": or_nothing(found.get(semconv.OUTPUT_TOKEN_RATE), lambda rate: f"{rate:.0f}"),
+        "cost": or_nothing(found.get(semconv.COST), dollars),
     }
-
-
-def _or_nothing(value: float | None, show: Callable[[float], str]) -> RenderableType:
-    return NOTHING if value is None else show(value)
 
 
 def _mark(span: StoredSpan) -> Text:
@@ -169,22 +163,6 @@ def stream(span: StoredSpan, exchange: Exchange, width: int) -> Group:
     return Group(title, sparkline(gaps, width), Text(" · ".join(facts)), truth(gaps, exchange))
 
 
-def sparkline(gaps: Sequence[float], width: int) -> Text:
-    """One bar a gap, the longest of several where they do not fit; a stall is red.
-
-    The highest bar stands for the 95th percentile and all above it, so that one long gap does
-    not flatten the others.
-    """
-    step = -(-len(gaps) // width)
-    longest = [max(gaps[start : start + step]) for start in range(0, len(gaps), step)]
-    top = sorted(longest)[(len(longest) - 1) * 95 // 100] or 1.0
-    text = Text()
-    for gap in longest:
-        bar = BARS[min(int(gap / top * (len(BARS) - 1)), len(BARS) - 1)]
-        text.append(bar, "bold red" if gap >= STALL else "cyan")
-    return text
-
-
 def truth(gaps: Sequence[float], exchange: Exchange) -> Text:
     """How far the gaps are from those between the server's own writes."""
     written = [write.start for write in exchange.writes][: len(gaps) + 1]
@@ -198,22 +176,37 @@ def truth(gaps: Sequence[float], exchange: Exchange) -> Text:
 # --- metrics -----------------------------------------------------------------------------------
 
 
+SHOWN = (
+    "gen_ai.server.time_to_first_token",
+    "llmwatch.generation.inter_token_time",
+    "llmwatch.layer.duration",
+    "gen_ai.client.operation.duration",
+    "llmwatch.stream.inter_chunk_time",
+    "gen_ai.client.token.usage",
+    "llmwatch.operation.cost",
+)
+"""Metrics that the demo shows, where there are any; a backend gets all of them."""
+
+
 def metrics(points: Iterable[StoredPoint]) -> Table:
-    """One row a metric (tokens: one a type), over all its series at their latest."""
+    """One row a metric that is `SHOWN` (tokens: one a type), over its series at their latest."""
     latest: dict[tuple[str, str], StoredPoint] = {}
     for point in points:
         latest[point.metric, str(sorted(point.attributes.items()))] = point
     rows: defaultdict[tuple[str, str], list[StoredPoint]] = defaultdict(list)
     for point in latest.values():
         rows[point.metric, point.attributes.get(semconv.TOKEN_TYPE, "")].append(point)
-    table = _table("Metrics", "as exported")
-    table.add_column("metric", no_wrap=True)
+    names = {name for name, _ in rows}
+    drawn = table("Metrics", f"a few of {len(names)}, in {len(latest)} series")
+    drawn.add_column("metric", no_wrap=True)
     for name in ("series", "count", "mean", "total"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for (name, kind), series in sorted(rows.items()):
-        title = Text(name).append(f" {kind}", style="cyan")
-        table.add_row(title, str(len(series)), *_summary(series))
-    return table
+        drawn.add_column(name, justify="right", no_wrap=True)
+    for shown in SHOWN:
+        for (name, kind), series in sorted(rows.items()):
+            if name == shown:
+                title = Text(name).append(f" {kind}", style="cyan")
+                drawn.add_row(title, str(len(series)), *_summary(series))
+    return drawn
 
 
 def _summary(series: Sequence[StoredPoint]) -> tuple[RenderableType, ...]:
@@ -230,7 +223,7 @@ def _summary(series: Sequence[StoredPoint]) -> tuple[RenderableType, ...]:
     return str(count), f"{mean:,.0f}", added
 
 
-# --- words and numbers -------------------------------------------------------------------------
+# --- the end -----------------------------------------------------------------------------------
 
 
 def files(where: Path) -> Text:
@@ -247,33 +240,3 @@ NEXT = """\
   in your program    [cyan]import llmwatch; llmwatch.instrument()[/]
   to a collector     [cyan]OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318[/] in its environment
   this server        [cyan]python -m llmwatch.demo.server[/] for programs of your own"""
-
-
-def _table(title: str, source: str) -> Table:
-    heading = Text(title, style="bold").append(f"  {source}", style="dim not bold")
-    return Table(
-        title=heading,
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        padding=0,
-        header_style="dim",
-    )
-
-
-def seconds(value: float) -> str:
-    """A duration in at most six characters: ``210 µs``, ``21 ms``, ``1.12 s``, ``123 s``."""
-    if value < 0.0009995:
-        return f"{value * 1e6:.0f} µs"
-    if value < 0.9995:
-        return f"{value * 1e3:.0f} ms" if value >= 0.00995 else f"{value * 1e3:.1f} ms"
-    digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
-    return f"{value:.{digits}f} s"
-
-
-def dollars(value: float) -> str:
-    """An amount in two significant digits, never in exponents: ``0.00034``."""
-    if 0 < value < 1e-5:
-        return "<0.00001"
-    digits = 2 if value >= 0.1 or value <= 0 else 1 - floor(log10(value))
-    return f"{value:.{min(digits, 6)}f}"

@@ -1,4 +1,4 @@
-"""What the demo does: one small program for each kind of call, as a user would write it.
+"""What the demo asks of a server: a small program for each kind of call, as a user would write it.
 
 The server needs to be told how to answer (`Stage.answer`); the rest of each scene is plain use of
 the client, and nothing in it knows that it is watched.
@@ -6,19 +6,16 @@ the client, and nothing in it knows that it is watched.
 
 from __future__ import annotations
 
-import asyncio
 import gc
-import io
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
-from time import sleep
 from typing import Any, NamedTuple
 
 import openai
-from openai import AsyncOpenAI, OpenAI
+from openai import OpenAI
 
 import llmwatch
 from llmwatch.demo.script import Script
@@ -92,28 +89,6 @@ def chat_streamed(stage: Stage) -> None:
         pass
 
 
-def async_streams(stage: Stage) -> None:
-    """Three streams at once, in one event loop."""
-
-    async def one(client: AsyncOpenAI, seed: int) -> None:
-        script = Script(delays=tokens(0.1 * seed, 0.02, 25, seed=seed), chunks=25)
-        stream = await client.chat.completions.create(
-            model="gpt-4.1-mini",
-            messages=MESSAGES,
-            stream=True,
-            stream_options=USAGE,
-            extra_headers=script.headers,
-        )
-        async for _ in stream:
-            pass
-
-    async def together() -> None:
-        async with AsyncOpenAI(base_url=stage.server.base_url, api_key="sk-demo") as client:
-            await asyncio.gather(*(one(client, seed) for seed in (1, 2, 3)))
-
-    asyncio.run(together())
-
-
 def tools(stage: Stage) -> None:
     """The model calls a tool, and answers with its result."""
     stage.answer(Script(delay=0.2, tool_calls=1), Script(delay=0.2, chunks=20))
@@ -126,12 +101,6 @@ def tools(stage: Stage) -> None:
     for call in message.tool_calls or []:
         messages += [message, {"role": "tool", "tool_call_id": call.id, "content": "Rain, 9 °C."}]
     stage.client.chat.completions.create(model="gpt-4.1", messages=messages, tools=offered)
-
-
-def response(stage: Stage) -> None:
-    """The Responses API."""
-    stage.answer(Script(delay=0.25, chunks=30, reasoning=20))
-    stage.client.responses.create(model="gpt-5-mini", input="Describe a harbour at dusk.")
 
 
 def response_streamed(stage: Stage) -> None:
@@ -151,29 +120,10 @@ def embeddings(stage: Stage) -> None:
     stage.client.embeddings.create(model="text-embedding-3-small", input=texts)
 
 
-def others(stage: Stage) -> None:
-    """Text completion, moderation, image, speech, transcription."""
-    client, sound = stage.client, io.BytesIO(b"RIFF")
-    sound.name = "harbour.wav"
-    stage.answer(*(Script(delay=delay, chunks=16) for delay in (0.1, 0.05, 0.2, 0.1, 0.1)))
-    client.completions.create(model="gpt-3.5-turbo-instruct", prompt="The ferry")
-    client.moderations.create(model="omni-moderation-latest", input="The ferry is late.")
-    client.images.generate(model="gpt-image-1", prompt="A harbour at dusk")
-    client.audio.speech.create(model="tts-1", voice="alloy", input="The ferry is late.")
-    client.audio.transcriptions.create(model="gpt-4o-transcribe", file=sound)
-
-
 def retried(stage: Stage) -> None:
     """Refused once for its rate; the client waits, tries again and is answered."""
     stage.answer(Script(status=429, retry_after=0.3), Script(delay=0.1))
     stage.client.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES)
-
-
-def failed(stage: Stage) -> None:
-    """The server breaks, and again at each retry."""
-    stage.answer(*[Script(status=500, retry_after=0.05)] * 3)
-    with suppress(openai.InternalServerError):
-        stage.client.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES)
 
 
 def broken(stage: Stage) -> None:
@@ -197,27 +147,12 @@ def abandoned(stage: Stage) -> None:
     gc.collect()  # it is part of a reference cycle; sooner or later Python does this itself
 
 
-@llmwatch.watch(name="tiny-poet", model="tiny-poet", provider="local")
-def tiny_poet(words: int) -> Iterator[str]:
-    """A model of the user's own: each word that it yields is a chunk."""
-    for delay in tokens(0.08, 0.02, words):
-        sleep(delay)
-        yield "la"
-    llmwatch.current().usage(input_tokens=3, output_tokens=words)
-
-
 @llmwatch.watch(name="harbour guide", operation="invoke_agent", provider="local")
 def guide(client: OpenAI, question: str) -> str:
     """A function that calls models: their spans become its children."""
     client.embeddings.create(model="text-embedding-3-small", input=question)
     completion = client.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES)
     return completion.choices[0].message.content or ""
-
-
-def own_model(stage: Stage) -> None:
-    """A decorated generator."""
-    for _ in tiny_poet(20):
-        pass
 
 
 def own_agent(stage: Stage) -> None:
@@ -229,16 +164,11 @@ def own_agent(stage: Stage) -> None:
 SCENES = (
     Scene("chat", chat),
     Scene(THE_STREAM, chat_streamed),
-    Scene("async streams", async_streams),
-    Scene("tool call", tools),
-    Scene("response", response),
     Scene("response, streamed", response_streamed),
+    Scene("tool call", tools),
     Scene("embeddings", embeddings),
-    Scene("other kinds", others),
     Scene("retried", retried),
-    Scene("failed", failed),
     Scene("broken stream", broken),
     Scene("abandoned stream", abandoned),
-    Scene("@watch generator", own_model),
     Scene("@watch agent", own_agent),
 )

