@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from llmwatch.demo import local, report, report_local, smollm2
+from llmwatch.demo import local, report, report_local, report_machine, smollm2
 from llmwatch.demo.show import Show
 from llmwatch.semconv import ROUTE
 
@@ -75,7 +75,9 @@ def remote_model(show: Show) -> None:
 def ending(show: Show) -> None:
     """What a backend would get beside, and where it is."""
     show.headline("What a backend gets of it")
-    show.print(report.metrics(show.points()))
+    points = list(show.points())
+    show.print(report_machine.machine(points), "")
+    show.print(report.metrics(points))
     show.console.print(report.files(show.where), soft_wrap=True)
     show.print(report.NEXT)
 
