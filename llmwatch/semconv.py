@@ -116,7 +116,6 @@ DRIFT_MONITOR: Final = "llmwatch.drift.monitor"
 DRIFT_KEY: Final = "llmwatch.drift.key"
 DRIFT_REFERENCE: Final = "llmwatch.drift.reference"
 DRIFT_REASON: Final = "llmwatch.drift.reason"
-DRIFT_EDGE: Final = "llmwatch.drift.edge"
 DRIFT_STATISTIC: Final = "llmwatch.drift.statistic"
 DRIFT_P_VALUE: Final = "llmwatch.drift.p_value"
 DRIFT_EFFECT: Final = "llmwatch.drift.effect"
@@ -126,6 +125,11 @@ DRIFT_MAHALANOBIS: Final = "llmwatch.drift.mahalanobis"
 DRIFT_DEPENDENCE: Final = "llmwatch.drift.dependence"
 DRIFT_WINDOW: Final = "llmwatch.drift.window"
 DRIFT_TRACES: Final = "llmwatch.drift.foreign_trace_ids"
+DRIFT_IDS: Final = "llmwatch.drift.foreign_ids"
+DRIFT_REGION: Final = "llmwatch.drift.region"
+DRIFT_REGION_COSINE: Final = "llmwatch.drift.region.cosine"
+DRIFT_REGION_SHARE: Final = "llmwatch.drift.region.share"
+DRIFT_REGION_IDS: Final = "llmwatch.drift.region.ids"
 
 METRIC_ATTRIBUTES: Final = {"route": ROUTE, "tenant": TENANT}
 """Keys of `llmwatch.attributes` that may go on metrics, and their attribute names."""
@@ -328,17 +332,12 @@ DRIFT_METRICS: Final[dict[str, Metric]] = {
         _SUM,
         "Embeddings that it could not use, by reason.",
     ),
-    "residual_above": Metric(
-        "llmwatch.drift.residual.above",
-        "{embedding}",
-        _SUM,
-        "Embeddings farther outside the reference's main directions than an edge; of all keys.",
-    ),
-    "reference_above": Metric(
-        "llmwatch.drift.reference.above",
-        "1",
+    "tail_threshold": Metric(
+        "llmwatch.drift.tail_threshold",
+        "{nat}",
         _GAUGE,
-        "Share of the reference that is farther outside than an edge.",
+        "What the tail test of one monitor may reach by chance, at its rate of false alarms: the "
+        "Berk-Jones statistic of n residuals over (1 + n / half the reference).",
     ),
     "p_value": Metric("llmwatch.drift.p_value", "1", _GAUGE, "p-value of the latest window."),
     "alarm": Metric("llmwatch.drift.alarm", "1", _GAUGE, "1 while an alarm is raised, else 0."),
@@ -367,6 +366,23 @@ DRIFT_METRICS: Final[dict[str, Metric]] = {
         "llmwatch.drift.reference.size", "{embedding}", _GAUGE, "Embeddings it was fitted on."
     ),
 }
+
+DRIFT_HISTOGRAMS: Final[dict[str, Metric]] = {
+    "residual": Metric(
+        "llmwatch.drift.residual",
+        "1",
+        "histogram",
+        "How far outside the reference's main directions embeddings lie (squared distance), of all "
+        "keys; the buckets are the reference's own.",
+    ),
+    "reference_residual": Metric(
+        "llmwatch.drift.reference.residual",
+        "1",
+        "histogram",
+        "The same of the half of the reference that its model was not fitted on.",
+    ),
+}
+"""Counted into buckets that each reference brings with it."""
 
 
 def versions(setting: str) -> tuple[Version, ...]:
@@ -477,7 +493,6 @@ ATTRIBUTES: Final[dict[str, str]] = {
     "loaded one file.",
     DRIFT_REASON: "Why embeddings could not be used: `nan`, `inf`, `zero`, `dimension`, "
     "`unreadable`, `overflow`.",
-    DRIFT_EDGE: "An edge of the reference's histogram of residuals: a squared distance.",
     DRIFT_STATISTIC: "Which p-value: `all` for the verdict's, or `centroid`, `mahalanobis`, "
     "`residual_tail` for one statistic alone.",
     DRIFT_P_VALUE: "How often a window from where the reference came from would differ as much.",
@@ -489,6 +504,12 @@ ATTRIBUTES: Final[dict[str, str]] = {
     DRIFT_DEPENDENCE: "How many items of the window tell as much as one independent item.",
     DRIFT_WINDOW: "Embeddings in the window.",
     DRIFT_TRACES: "Trace ids of the most foreign items in the window, the most foreign first.",
+    DRIFT_IDS: "Ids that up to three of them were added with.",
+    DRIFT_REGION: "Number of the reference's region that the window's mean moved to.",
+    DRIFT_REGION_COSINE: "Between that move and the way to the region: near 1, there is more of it; "
+    "small, the move leads to where the reference has nothing.",
+    DRIFT_REGION_SHARE: "Share of the reference's embeddings in that region.",
+    DRIFT_REGION_IDS: "Ids of up to three embeddings of the reference near the region's centre.",
 }
 """What each attribute means."""
 

@@ -52,7 +52,7 @@ def own_metrics() -> str:
 
 def drift_metrics() -> str:
     """Metrics of drift monitors."""
-    return metrics_of(semconv.DRIFT_METRICS.values())
+    return metrics_of([*semconv.DRIFT_METRICS.values(), *semconv.DRIFT_HISTOGRAMS.values()])
 
 
 def gpu_metrics() -> str:
@@ -64,6 +64,16 @@ def gpu_operation_metrics() -> str:
     """Metrics of what operations are charged for GPUs."""
     attributed = semconv_hardware.ATTRIBUTED_ENERGY
     return metrics_of([*semconv_hardware.OPERATION_METRICS.values(), attributed])
+
+
+def gpu_peak_metrics() -> str:
+    """Metrics of what happened between two readings of GPUs."""
+    return metrics_of(semconv_hardware.PEAK_METRICS.values())
+
+
+def torch_metrics() -> str:
+    """Metrics of PyTorch's allocator."""
+    return metrics_of(semconv_hardware.TORCH_METRICS.values())
 
 
 def process_metrics() -> str:
@@ -134,6 +144,8 @@ TABLES: dict[str, Callable[[], str]] = {
         drift_metrics,
         gpu_metrics,
         gpu_operation_metrics,
+        gpu_peak_metrics,
+        torch_metrics,
         process_metrics,
         hardware_attributes,
         buckets,

@@ -6,6 +6,7 @@ it says it is.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -23,6 +24,7 @@ from llmwatch.drift.reference import Reference
 from llmwatch.drift.regions import Regions
 from llmwatch.drift.state import Foreign, State
 from llmwatch.drift.subspace import Subspace
+from llmwatch.drift.totals import Totals
 from llmwatch.errors import ConfigError
 
 SCHEMA = 2
@@ -51,6 +53,7 @@ def save(reference: Reference, path: Where) -> Path:
         "window": null.window,
         "region_ids": regions.ids,
         "made": reference.made,
+        "totals": dataclasses.astuple(reference.totals),
     }
     arrays: Arrays = {
         "mean": model.mean,
@@ -76,6 +79,7 @@ def load(path: Where) -> Reference:
     """
     about, arrays = _read(path, "reference")
     ids = tuple(tuple(each) for each in about["region_ids"])
+    edges, counts, *extent = about["totals"]
     return Reference(
         Subspace(arrays["mean"], arrays["directions"], arrays["variances"], about["noise"]),
         arrays["edges"],
@@ -86,6 +90,7 @@ def load(path: Where) -> Reference:
         Null(about["window"], arrays["replicates"], arrays["together"]),
         Regions(arrays["centres"], arrays["shares"], ids),
         arrays["sketch"],
+        Totals(tuple(edges), tuple(counts), *extent),
         about["made"],
         about["model"],
     )

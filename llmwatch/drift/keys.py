@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 
-import numpy as np
-from numpy.typing import NDArray
-
 from llmwatch.drift.reference import Reference
 from llmwatch.drift.window import Window
 
@@ -28,8 +25,6 @@ class Keys:
         self.windows: OrderedDict[str, Window] = OrderedDict()
         self.seen: Counter[str] = Counter()
         """Embeddings so far."""
-        self._gone: NDArray[np.int64] | None = None
-        """Residuals in each bin, of the full panes of keys that had to make room."""
 
     def count(self, key: str, many: int) -> None:
         """Count embeddings that are not compared with anything yet."""
@@ -49,19 +44,10 @@ class Keys:
     def clear(self) -> None:
         """Forget all windows: they belonged to another reference."""
         self.windows.clear()
-        self._gone = None
-
-    def residuals(self, reference: Reference) -> NDArray[np.int64]:
-        """Residuals in each bin since the reference is there, of all keys."""
-        found = np.zeros(len(reference.counts), np.int64)
-        for window in self.windows.values():
-            found += window.totals()
-        return found if self._gone is None else found + self._gone
 
     def _make_room(self, oldest: str, reference: Reference) -> None:
         """Give the unfinished pane of the key that was longest unused to `OTHER`."""
         gone = self.windows.pop(oldest)
-        self._gone = gone.done if self._gone is None else self._gone + gone.done
         self.seen[OTHER] += self.seen.pop(oldest, 0)
         other = self.windows.get(OTHER)
         if other is None:

@@ -29,6 +29,7 @@ from llmwatch.drift.sample import Sample
 from llmwatch.drift.state import State, measure
 from llmwatch.drift.status import KeyStatus, Phase, Status
 from llmwatch.drift.subspace import Floats
+from llmwatch.drift.totals import Tally, Totals
 from llmwatch.drift.verdict import Verdict, judge
 from llmwatch.drift.window import Window
 from llmwatch.errors import ConfigError
@@ -116,9 +117,13 @@ class DriftMonitor:
         """Start, or start anew in a forked child: what was seen is the parent's to tell."""
         self._intake = Intake()
         self._fold = Lock()
-        self._keys = Keys(lambda found: Window(found, self.false_alarm, self.least_effect))
+        self._tally = Tally(len(self._reference.counts) if self._reference else 0)
+        self._keys = Keys(self._window)
         self.invalid: Counter[str] = Counter()
         self._unwatched = 0
+
+    def _window(self, reference: Reference) -> Window:
+        return Window(reference, self.false_alarm, self.least_effect, self._tally)
 
     # --- adding --------------------------------------------------------------------------------
 
@@ -316,6 +321,7 @@ class DriftMonitor:
         with self._fold:
             self._shape = (reference.dimension,)
             self._reference = reference
+            self._tally = Tally(len(reference.counts))
             self._keys.clear()
             self._sample = Sample(self._origin.learn, self._seed) if every else None
             self._renew_at = monotonic() + every if every else None
@@ -430,25 +436,17 @@ class DriftMonitor:
             return "failed"
         return "learning" if self._fitting is None else "calibrating"
 
-    def residuals_above(self, every: int = 1) -> dict[float, float]:
-        """How many items, of all keys, were beyond each edge of the reference's histogram.
-
-        Args:
-            every: Leave out all but each so manieth edge, counted from the top.
-        """
+    def residuals(self) -> tuple[Reference, Totals] | None:
+        """How far outside the reference's directions all items were; None: no reference yet."""
+        self.flush()
         with self._fold:
             reference = self._reference
-            if reference is None:
-                return {}
-            counts = self._keys.residuals(reference)
-            return _above(reference, counts, every)
+            return None if reference is None else (reference, self._tally.totals(reference.edges))
 
-    def reference_above(self, every: int = 1) -> dict[float, float]:
-        """The share of the reference that is beyond each of those edges."""
+    def tail_threshold(self) -> float | None:
+        """See `Reference.tail_threshold`, at this monitor's rate of false alarms."""
         reference = self._reference
-        if reference is None:
-            return {}
-        return _above(reference, reference.counts / reference.counts.sum(), every)
+        return None if reference is None else reference.tail_threshold(self.false_alarm)
 
     def forked(self) -> None:
         """Begin anew in a forked child."""
@@ -468,12 +466,6 @@ def _only(batch: Batch, kept: NDArray[np.int64]) -> Batch:
         sessions and [sessions[i] for i in kept],
         marks and [marks[i] for i in kept],
     )
-
-
-def _above(reference: Reference, counts: NDArray[Any], every: int) -> dict[float, float]:
-    above = counts[::-1].cumsum()[::-1][1:]
-    pairs = list(zip(reference.edges.tolist(), above.tolist(), strict=True))
-    return dict(pairs[::-1][::every])
 
 
 def _reasons(rows: Floats) -> Iterable[tuple[str, int]]:

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from llmwatch.drift.calibration import REPLICATES, Null, calibrate
 from llmwatch.drift.regions import Regions, find_regions
 from llmwatch.drift.subspace import Doubles, Floats, Subspace, fit, twins
+from llmwatch.drift.totals import Tally, Totals
 
 BINS = 64
 LEAST_ABOVE = 4
@@ -50,6 +51,8 @@ class Reference:
     sketch: Floats
     """Where some of its embeddings lie on its two main directions, shape ``(n, 2)``; for
     pictures."""
+    totals: Totals
+    """The histogram again, as backends take it."""
     made: float
     """Unix time, in seconds."""
     model: str = ""
@@ -77,6 +80,14 @@ class Reference:
     def bins(self, residuals: Floats) -> NDArray[np.int64]:
         """The bin of each residual; one that equals an edge lies below it."""
         return self.edges.searchsorted(residuals, "left")
+
+    def tail_threshold(self, false_alarm: float) -> float:
+        """What the residual's tail test reaches that often by chance, whatever the window's size.
+
+        The Berk-Jones statistic of n items, over ``1 + n / half the reference``.
+        """
+        half = int(self.counts.sum())
+        return self.null.tails[2].reached(false_alarm) / (1 + self.window / half)
 
 
 def as_rows(vectors: ArrayLike) -> Floats:
@@ -152,6 +163,8 @@ def fit_reference(
     inside, _, residuals = subspace.residuals(rows[kept])
     edges = (two_tailed_edges if subspace.scalar else tail_edges)(residuals)
     bins = edges.searchsorted(residuals, "left")
+    tally = Tally(len(edges) + 1)
+    tally.add(bins, residuals)
     null = calibrate(
         centred - centred.mean(axis=0),
         bins,
@@ -165,13 +178,14 @@ def fit_reference(
     return Reference(
         subspace,
         edges,
-        np.bincount(bins, minlength=len(edges) + 1),
+        tally.counts,
         size,
         spread,
         sum(twins(inside * subspace.scales)) / (len(inside) * (len(inside) - 1) / 2),
         null,
         find_regions(inside, [ids[i] for i in kept.tolist()] if ids else (), random),
         sketch(inside * subspace.scales, residuals)[:SKETCHED],
+        tally.totals(edges),
         time(),
         model,
     )

@@ -12,7 +12,6 @@ from time import time
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from llmwatch.drift.detector import Change, Detector
 from llmwatch.drift.intake import BLOCK
@@ -20,6 +19,7 @@ from llmwatch.drift.reference import Reference, sketch
 from llmwatch.drift.sequential import ShiryaevRoberts
 from llmwatch.drift.state import Block, Foreign, State
 from llmwatch.drift.subspace import Floats
+from llmwatch.drift.totals import Tally
 from llmwatch.drift.verdict import Verdict, judge
 
 MOST_JUDGED = 200
@@ -42,9 +42,12 @@ class Window:
         reference: What they are compared with.
         false_alarm: Of one verdict.
         least_effect: See `Detector`.
+        tally: Where all residuals are added up.
     """
 
-    def __init__(self, reference: Reference, false_alarm: float, least_effect: float) -> None:
+    def __init__(
+        self, reference: Reference, false_alarm: float, least_effect: float, tally: Tally
+    ) -> None:
         self.reference = reference
         self.pane_size = max(reference.window // 2, 1)
         self.detector = Detector(false_alarm, least_effect)
@@ -58,8 +61,7 @@ class Window:
         self.places: deque[Floats] = deque(maxlen=reference.window // BLOCK + 1)
         """Where the latest items lie on the reference's main directions, for pictures."""
         self.previous: State | None = None
-        self.done = np.zeros(len(reference.counts), np.int64)
-        """Residuals in each bin, of all panes that were full."""
+        self._tally = tally
         self.current = State.empty(reference)
         self._fired = False
         self._sessions: tuple[set[str], set[str]] = (set(), set())
@@ -78,10 +80,6 @@ class Window:
         """The most foreign items in both panes, the most foreign first."""
         found = [*(self.previous.foreign if self.previous else ()), *self.current.foreign]
         return sorted(found, reverse=True)[: State.MOST_FOREIGN]
-
-    def totals(self) -> NDArray[np.int64]:
-        """Residuals in each bin since the beginning."""
-        return self.done + self.current.counts
 
     def absorb(self, other: Window) -> None:
         """Take over what another window has not yet judged."""
@@ -103,6 +101,7 @@ class Window:
                 part = self._thinned(part, sessions[start:end])
             start = end
             self.current.add(part)
+            self._tally.add(part.bins, part.residuals)
             self.places.append(sketch(part.inside, part.residuals))
             if self.sequential.add(part.bins):
                 self._fired = self.early = True
@@ -129,7 +128,6 @@ class Window:
             verdict = judge(self.reference, self.state())
             change = self.detector.take(verdict)
             self.judged.append(Judged(time(), verdict, self.detector.alarm))
-        self.done += self.current.counts
         self.previous, self.current = self.current, State.empty(self.reference)
         self._sessions = (self._sessions[1], set())
         self.early, self._fired = self._fired, False

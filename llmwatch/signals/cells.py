@@ -94,6 +94,12 @@ class Table:
                     self.measured[key] = cell = Histogram(metric.buckets, measured.ended_at)
                 cell.add_sorted(values, origin)
 
+    def merge_measured(self, metric: Metric, dimensions: Dimensions, fresh: Histogram) -> None:
+        """Add what was counted elsewhere, in the metric's buckets."""
+        cell = self.measured.setdefault((metric, dimensions), fresh)
+        if cell is not fresh:
+            cell.merge(fresh)
+
     def clear(self) -> None:
         """Forget everything."""
         self.rows.clear()
@@ -153,7 +159,9 @@ class Ledger:
                     key = series, reading.dimensions
                     self._point(reading.metric, key, fresh.made).histogram.merge(fresh)
         for (metric, dimensions), fresh in table.measured.items():
-            self._point(metric, (None, dimensions), fresh.made).histogram.merge(fresh)
+            point = self._point(metric, (None, dimensions), fresh.made).histogram
+            if point.bounds == fresh.bounds:  # the overflow may have others
+                point.merge(fresh)
 
     def report(self, now: int) -> Iterator[tuple[Metric, list[Point]]]:
         """The points of each metric that has any; what is reported as a delta is forgotten.

@@ -34,9 +34,6 @@ P_VALUES: Final = {
 }
 """The value of ``llmwatch.drift.statistic``, and the field of a verdict."""
 
-EVERY: Final = 4
-"""Of the edges of a histogram every so manieth is reported: 16 of 63."""
-
 
 def sources() -> list[tuple[str, Callable[[], list[Observation]]]]:
     """What to observe, by the keys of `semconv.DRIFT_METRICS`."""
@@ -50,7 +47,8 @@ def _source(read: Reading) -> Callable[[], list[Observation]]:
     return observe
 
 
-def _names(status: Status, key: KeyStatus | None = None) -> dict[str, AttributeValue]:
+def names(status: Status, key: KeyStatus | None = None) -> dict[str, AttributeValue]:
+    """The attributes of what is said of a monitor, or of one of its keys."""
     found: dict[str, AttributeValue] = {semconv.DRIFT_MONITOR: status.name}
     if status.model:
         found[semconv.REQUEST_MODEL] = status.model
@@ -61,47 +59,40 @@ def _names(status: Status, key: KeyStatus | None = None) -> dict[str, AttributeV
 
 def _embeddings(_: DriftMonitor, status: Status) -> Iterator[Observation]:
     for key, many in status.seen.items():
-        named = _names(status)
+        named = names(status)
         yield Observation(many, {**named, semconv.DRIFT_KEY: key} if key else named)
 
 
 def _invalid(_: DriftMonitor, status: Status) -> Iterator[Observation]:
     for reason, many in status.invalid.items():
-        yield Observation(many, {**_names(status), semconv.DRIFT_REASON: reason})
+        yield Observation(many, {**names(status), semconv.DRIFT_REASON: reason})
 
 
-def _residual_above(monitor: DriftMonitor, status: Status) -> Iterator[Observation]:
-    yield from _above(status, monitor.residuals_above(EVERY))
-
-
-def _reference_above(monitor: DriftMonitor, status: Status) -> Iterator[Observation]:
-    yield from _above(status, monitor.reference_above(EVERY))
-
-
-def _above(status: Status, found: dict[float, float]) -> Iterator[Observation]:
-    named = {**_names(status), semconv.DRIFT_REFERENCE: status.reference}
-    for edge, value in found.items():
-        yield Observation(value, {**named, semconv.DRIFT_EDGE: f"{edge:.6g}"})
+def _tail_threshold(monitor: DriftMonitor, status: Status) -> Iterator[Observation]:
+    threshold = monitor.tail_threshold()
+    if threshold is not None:
+        named = {**names(status), semconv.DRIFT_REFERENCE: status.reference}
+        yield Observation(threshold, named)
 
 
 def _p_value(_: DriftMonitor, status: Status) -> Iterator[Observation]:
     for key in status.keys:
         if key.verdict is not None:
             for name, field in P_VALUES.items():
-                named = {**_names(status, key), semconv.DRIFT_STATISTIC: name}
+                named = {**names(status, key), semconv.DRIFT_STATISTIC: name}
                 yield Observation(getattr(key.verdict, field), named)
 
 
 def _alarm(_: DriftMonitor, status: Status) -> Iterator[Observation]:
     for key in status.keys:
-        yield Observation(int(key.alarm), _names(status, key))
+        yield Observation(int(key.alarm), names(status, key))
 
 
 def _of_verdict(field: str) -> Reading:
     def read(_: DriftMonitor, status: Status) -> Iterator[Observation]:
         for key in status.keys:
             if key.verdict is not None:
-                yield Observation(getattr(key.verdict, field), _names(status, key))
+                yield Observation(getattr(key.verdict, field), names(status, key))
 
     return read
 
@@ -109,7 +100,7 @@ def _of_verdict(field: str) -> Reading:
 def _of_reference(field: str) -> Reading:
     def read(_: DriftMonitor, status: Status) -> Iterator[Observation]:
         if status.reference:
-            named = {**_names(status), semconv.DRIFT_REFERENCE: status.reference}
+            named = {**names(status), semconv.DRIFT_REFERENCE: status.reference}
             yield Observation(getattr(status, field), named)
 
     return read
@@ -118,8 +109,7 @@ def _of_reference(field: str) -> Reading:
 READINGS: Final[dict[str, Reading]] = {
     "embeddings": _embeddings,
     "invalid": _invalid,
-    "residual_above": _residual_above,
-    "reference_above": _reference_above,
+    "tail_threshold": _tail_threshold,
     "p_value": _p_value,
     "alarm": _alarm,
     **{name: _of_verdict(name) for name in ("effect", "centroid", "mahalanobis", "dependence")},
@@ -154,6 +144,8 @@ class Alarms:
             attributes |= _of(status.verdict)
         if status.foreign_traces:
             attributes[semconv.DRIFT_TRACES] = list(status.foreign_traces)
+        if status.foreign_ids:
+            attributes[semconv.DRIFT_IDS] = list(status.foreign_ids)
         raised = change == "raised"
         self._signals.events.tell(
             semconv.EVENT_DRIFT_RAISED if raised else semconv.EVENT_DRIFT_CLEARED,
@@ -163,7 +155,7 @@ class Alarms:
 
 
 def _of(verdict: Verdict) -> dict[str, object]:
-    return {
+    found: dict[str, object] = {
         semconv.DRIFT_P_VALUE: verdict.p_value,
         semconv.DRIFT_EFFECT: verdict.effect,
         semconv.DRIFT_FOREIGN: verdict.foreign,
@@ -173,6 +165,13 @@ def _of(verdict: Verdict) -> dict[str, object]:
         semconv.DRIFT_WINDOW: verdict.size,
         semconv.DRIFT_REFERENCE: verdict.reference,
     }
+    if (way := verdict.direction) is not None:
+        found[semconv.DRIFT_REGION] = way.region
+        found[semconv.DRIFT_REGION_COSINE] = way.cosine
+        found[semconv.DRIFT_REGION_SHARE] = way.share
+        if way.ids:
+            found[semconv.DRIFT_REGION_IDS] = list(way.ids)
+    return found
 
 
 def _trace() -> int:

@@ -22,6 +22,7 @@ from llmwatch._version import __version__
 from llmwatch.measure.record import OperationRecord, Series
 from llmwatch.signals import drift
 from llmwatch.signals.cells import Table, Turn
+from llmwatch.signals.drift_counts import DriftCounts
 from llmwatch.signals.observed import Observed, Source
 from llmwatch.signals.readings import Measured, attributes, metrics_of, readings
 from llmwatch.signals.recorder import Recorder
@@ -39,6 +40,9 @@ QUEUE_WAKE, QUEUE_FULL = 256, 4096
 
 GAPS_WAKE, GAPS_FULL = 20_000, 400_000
 """The same for the chunk gaps in those records; 32 bytes each."""
+
+DRIFT = tuple(semconv.DRIFT_HISTOGRAMS.values())
+"""Metrics that are counted or not there: `record()` knows no buckets of a reference."""
 
 MOST_SERIES = 2000
 """Series that may wait in the table for a collection."""
@@ -58,7 +62,7 @@ class Metrics:
     def __init__(self, config: Config, meter_provider: MeterProvider) -> None:
         meter = meter_provider.get_meter(semconv.SCOPE, __version__, schema_url=semconv.SCHEMA_URL)
         wanted = [] if isinstance(meter, NoOpMeter) else readings(config.semconv)
-        others = [semconv_layers.DURATION] if wanted else []
+        others = [semconv_layers.DURATION, *DRIFT] if wanted else []
         self._queue: deque[OperationRecord | Measured] = deque()
         self._gaps = 0
         """Chunk gaps in the queue, roughly: threads may lose each other's additions."""
@@ -71,7 +75,7 @@ class Metrics:
         self._table = Table(counted, self._door.exemplars if self._door else "none")
         by_name = {each.name: ways.get(each.name, "record") for each in others}
         self._counted = frozenset(name for name, way in by_name.items() if way == "counts")
-        slow = [each for each in others if by_name[each.name] == "record"]
+        slow = [each for each in others if by_name[each.name] == "record" and each not in DRIFT]
         self._recorder = Recorder(meter, recorded, slow, self._turn)
         # Without a door nobody tells us that a reader is about to collect.
         alone = self._door is None and bool(recorded)
@@ -80,6 +84,7 @@ class Metrics:
         self._in_flight: Callable[[], list[Series]] = list
         self._seen: dict[Series, int] = {}
         self._drops: Callable[[], dict[str, int]] = dict
+        self._drift = DriftCounts()
         self._observed = Observed(meter)
         self._observe()
         if self._door is not None:
@@ -150,6 +155,7 @@ class Metrics:
         self._turn.reset()
         self._worker.reset()
         self._table.clear()
+        self._drift.reset()
         self._recorder.reset()
         self._seen.clear()
         if self._door is not None:
@@ -159,6 +165,9 @@ class Metrics:
         # One helping: a reader does not do all the work of an overloaded worker.
         done = self._fold(patient=True)
         self._recorder.drain()
+        with self._turn as mine, _FOLD:
+            if mine and self._counting and self._door is not None and self._door.enabled:
+                self._drift.count(self._table, self._counted)
         if not done:
             self._worker.wake()
 

@@ -5,34 +5,83 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from llmwatch.drift.__main__ import main
+from llmwatch import DriftMonitor
+from llmwatch.drift import files
+from tests.drift.conftest import WINDOW
+
+pytest.importorskip("click", reason="needs the extra cli")
+from click.testing import CliRunner
+
+from llmwatch.drift.__main__ import cli
 
 
 @pytest.fixture
-def folder(tmp_path, domains):
+def folder(tmp_path, domains, monkeypatch):
     np.save(tmp_path / "usual.npy", domains.wordnet[:1000])
     np.savez(tmp_path / "same.npz", x=domains.wordnet[1000:1600], names=np.array(["a"]))
     np.save(tmp_path / "other.npy", domains.bible)
     np.save(tmp_path / "narrow.npy", domains.bible[:, :3])
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def test_fit_and_test(folder, capsys):
-    reference = str(folder / "reference.npz")
-    assert main(["fit", str(folder / "usual.npy"), reference, "--window", "200"]) == 0
-    assert "of 1000 embeddings" in capsys.readouterr().out
-    assert main(["test", reference, str(folder / "same.npz")]) == 0
-    assert capsys.readouterr().out.count("ok") == 3
-    assert main(["test", reference, str(folder / "other.npy")]) == 1
-    assert capsys.readouterr().out.startswith("window 1: DRIFT, p = ")
-    assert main(["test", reference, str(folder / "narrow.npy")]) == 2
-    assert "3 dimensions" in capsys.readouterr().err
+def run(line: str, status: int) -> str:
+    """What a command line says, on either stream."""
+    found = CliRunner().invoke(cli, line.split())
+    assert found.exit_code == status, found.output
+    return found.output
 
 
-def test_what_cannot_be_done_is_said(folder, capsys):
-    assert main(["fit", str(folder / "other.npy"), str(folder / "r.npz")]) == 2
-    assert "at least 4 times" in capsys.readouterr().err
-    assert main(["test", str(folder / "usual.npy"), str(folder / "other.npy")]) == 2
-    assert main(["fit", str(folder / "none.npy"), str(folder / "r.npz")]) == 2
+def test_fit_and_test(folder):
+    assert "of 1000 embeddings" in run("fit usual.npy reference.npz --window 200", 0)
+    assert run("test reference.npz same.npz", 0).count("ok") == 3
+    assert run("test reference.npz same.npz --name x", 0).count("ok") == 3
+    assert run("test reference.npz other.npy", 1).startswith("window 1: DRIFT, p = ")
+    assert "3 dimensions" in run("test reference.npz narrow.npy", 2)
+
+
+def test_what_cannot_be_done_is_said(folder):
+    assert "at least 4 times" in run("fit other.npy r.npz", 2)
+    assert "no file of llmwatch" in run("test usual.npy other.npy", 2)
+    assert "none.npy" in run("fit none.npy r.npz", 2)
+    assert "['x', 'names']" in run("fit same.npz r.npz --name y", 2)
     (folder / "text.npy").write_text("no array")
-    assert main(["fit", str(folder / "text.npy"), str(folder / "r.npz")]) == 2
+    assert "cannot be read" in run("fit text.npy r.npz", 2)
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_parquet_files_are_read_too(folder, domains, fixed):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    kind = pyarrow.list_(pyarrow.float32(), *([384] if fixed else []))
+    column = pyarrow.array(list(domains.wordnet[:1000]), kind)
+    table = pyarrow.table({"id": list(range(1000)), "embedding": column})
+    parquet.write_table(table, folder / "usual.parquet")
+    run("fit usual.npy one.npz --window 200", 0)
+    run("fit usual.parquet other.npz --window 200", 0)
+    run("fit usual.parquet named.npz --window 200 --name embedding", 0)
+    hashes = {files.load(folder / f"{name}.npz").hash for name in ("one", "other", "named")}
+    assert len(hashes) == 1
+    assert "no list" in run("fit usual.parquet other.npz --name id", 2)
+
+
+def test_states_of_replicas_are_merged(folder, reference, domains):
+    """As exactly as in one process: a saved state is the same again."""
+    files.save(reference, folder / "reference.npz")
+    rows = np.concatenate([domains.wordnet[1000:1150], domains.bible[:50]])
+    rows = np.random.default_rng(0).permutation(rows)
+    replicas = [DriftMonitor(f"r{i}", reference, window=WINDOW) for i in range(2)]
+    for index, replica in enumerate(replicas):
+        replica.add(rows[index::2], ids="x")
+        files.save_state(replica.state(), folder / f"state{index}.npz")
+        again = files.load_state(folder / f"state{index}.npz")
+        assert again.shift.tolist() == replica.state().shift.tolist()
+        assert again.foreign == replica.state().foreign
+    said = run("merge reference.npz state0.npz state1.npz --output merged.npz", 1)
+    assert said.startswith("200 embeddings of 2 replicas: DRIFT")
+    merged = files.load_state(folder / "merged.npz")
+    direct = replicas[0].state().merge(replicas[1].state())
+    assert merged.counts.tolist() == direct.counts.tolist()
+    assert merged.inside.tolist() == direct.inside.tolist()
+    assert "it is a state" in run("test state0.npz usual.npy", 2)
+    assert "it is a reference" in run("merge reference.npz reference.npz", 2)

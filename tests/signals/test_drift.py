@@ -72,7 +72,8 @@ def test_every_metric_of_a_monitor_is_observed(reference):
         monitor.add(np.full((3, 24), np.nan))
         found = seen.metrics()
     assert {name for name in found if name.startswith("llmwatch.drift.")} == {
-        metric.name for metric in semconv.DRIFT_METRICS.values()
+        metric.name
+        for metric in (*semconv.DRIFT_METRICS.values(), *semconv.DRIFT_HISTOGRAMS.values())
     }
     assert values(found["llmwatch.drift.embeddings"], key="en") == [400]
     assert values(found["llmwatch.drift.invalid"], reason="nan") == [3]
@@ -83,24 +84,50 @@ def test_every_metric_of_a_monitor_is_observed(reference):
     assert values(found["llmwatch.drift.reference.size"]) == [600]
 
 
-def test_tail_counts_add_up_over_replicas_to_the_tail_test(reference):
-    """With the reference's shares beside them, a backend can redo the test for all replicas."""
+def test_residuals_add_up_over_replicas_in_the_buckets_of_their_reference(reference):
+    """With the reference's own beside them, a backend can redo the tail test for all replicas."""
     random = np.random.default_rng(3)
     rows = foreign(random, 200)
+    residuals = reference.subspace.residuals(rows)[2]
     with capture() as seen:
         replicas = [DriftMonitor(f"r{i}", reference, window=WINDOW) for i in range(2)]
-        replicas[0].add(rows[:120])
+        replicas[0].add(rows[:50])
+        seen.metrics()  # what was collected once is not counted again
+        replicas[0].add(rows[50:120])
         replicas[1].add(rows[120:])
         found = seen.metrics()
-    above = found["llmwatch.drift.residual.above"]
-    edges = {point.attributes[semconv.DRIFT_EDGE] for point in above}
-    assert 10 <= len(edges) <= 16
-    residuals = reference.subspace.residuals(rows)[2]
-    for edge in edges:
-        many = int((residuals > np.float32(edge)).sum())
-        assert sum(values(above, edge=edge)) == pytest.approx(many, abs=1)
-        share = values(found["llmwatch.drift.reference.above"], edge=edge)[0]
-        assert 0 < share < 1
+    points = found["llmwatch.drift.residual"]
+    bounds = points[0].explicit_bounds
+    assert 10 <= len(bounds) <= 16
+    assert all(point.explicit_bounds == bounds for point in points)
+    added = np.sum([point.bucket_counts for point in points], axis=0)
+    bins = np.searchsorted(bounds, residuals)
+    assert added.tolist() == np.bincount(bins, minlength=len(bounds) + 1).tolist()
+    assert sum(point.sum for point in points) == pytest.approx(residuals.sum(), rel=1e-4)
+    assert max(point.max for point in points) == pytest.approx(residuals.max())
+    own = found["llmwatch.drift.reference.residual"][0]
+    assert own.count == 300
+    assert own.attributes[semconv.DRIFT_REFERENCE] == reference.hash
+
+
+def test_an_alarm_tells_where_the_mean_moved_and_what_to_look_at():
+    random = np.random.default_rng(4)
+    centres = 3 * random.normal(size=(4, 24))
+    topic = random.integers(0, 4, 800)
+    rows = centres[topic] + random.normal(size=(800, 24))
+    names = [f"topic {each}" for each in topic]
+    with capture() as seen:
+        monitor = DriftMonitor("queries", rows, window=WINDOW, ids=names)
+        assert monitor.wait(60)
+        more = centres[2] + random.normal(size=(400, 24))
+        monitor.add(more[:200], ids="batch")
+        monitor.add(more[200:], ids=[f"q{index}" for index in range(200)])
+    found = seen.events[0].attributes
+    assert found[semconv.DRIFT_REGION_IDS] == ("topic 2",)
+    assert found[semconv.DRIFT_REGION_COSINE] > 0.9
+    assert 0.02 < found[semconv.DRIFT_REGION_SHARE] < 0.4
+    assert 1 <= len(found[semconv.DRIFT_IDS]) <= 3
+    assert set(found[semconv.DRIFT_IDS]) <= {"batch", *(f"q{index}" for index in range(200))}
 
 
 def test_without_monitors_nothing_is_observed_and_no_trace_is_asked_for():
