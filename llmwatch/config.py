@@ -153,7 +153,7 @@ class Config:
         for name in known:
             if (value := given.get(name)) is not None:
                 values[name] = _PARSERS[name](value, f"{name}=")
-            elif (found := _from_environment(name)) is not None:
+            elif (found := from_environment(name)) is not None:
                 variable, text = found
                 values[name] = _PARSERS[name](text, f"{variable}=")
         return cls(**values)
@@ -210,7 +210,22 @@ OBJECTS = {"tracer_provider", "meter_provider", "logger_provider", "redact"}
 """Settings that are objects of the program, so no variable and no file can give them."""
 
 
-def _from_environment(name: str) -> tuple[str, str] | None:
+def in_environment() -> set[str]:
+    """The settings that a variable can give."""
+    return set(_PARSERS) - OBJECTS
+
+
+def parse(name: str, value: Any, where: str) -> Any:
+    """The value of one setting, validated; *where* begins the message of an error.
+
+    Raises:
+        ConfigError: If it cannot be used.
+    """
+    return _PARSERS[name](value, where)
+
+
+def from_environment(name: str) -> tuple[str, str] | None:
+    """The variable that gives a setting, and its text; None if there is none."""
     if name in OBJECTS:
         return None
     for variable in (f"LLMWATCH_{name.upper()}", _FALLBACK.get(name)):

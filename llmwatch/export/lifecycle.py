@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 
 from llmwatch._guard import Guard
@@ -77,6 +78,7 @@ class ProcessEnd:
     def _at_exit(self) -> None:
         with _END:
             self._finish()
+            _keep_interrupt()
 
     def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends us at once
@@ -88,6 +90,17 @@ class ProcessEnd:
 
 def _nothing() -> None:
     return None
+
+
+def _keep_interrupt() -> None:
+    """Let a program that Ctrl-C has ended still die by SIGINT, whatever ran in this handler.
+
+    Python remembers an unhandled KeyboardInterrupt until some text is executed next, as modules do
+    that are imported to send what is left: it would exit with 1 instead.
+    """
+    if getattr(sys, "last_type", None) is KeyboardInterrupt and not hasattr(sys, "ps1"):
+        with suppress(KeyboardInterrupt):
+            exec("raise KeyboardInterrupt")  # noqa: S102 - only this sets it again
 
 
 def _in_main_thread() -> bool:
