@@ -118,8 +118,8 @@ _clocks: dict[str, DeviceClock] = {}
 
 
 def clock_of(device: torch.device) -> DeviceClock | None:
-    """The clock of a device; None for the CPU, whose clock is the host's."""
-    if device.type == "cpu":
+    """The clock of a device; None for the CPU, which has the host's, and where there is no time."""
+    if device.type in ("cpu", "meta"):
         return None
     name = str(device)
     if name not in _clocks:

@@ -1,7 +1,8 @@
-"""Keep what lies in a module's ``__dict__`` out of the replicas that `nn.DataParallel` makes.
+"""Keep what lies in a module's ``__dict__`` out of what PyTorch makes of the module.
 
-A replica gets a copy of that dict, and would call the original's `forward`, on the original's
-device. Copies and pickles need no such care: `nn.Module` and our wrappers see to those.
+A replica of `nn.DataParallel` gets a copy of that dict, and would call the original's `forward`, on
+the original's device; `torch.jit.script` would try to compile what is in there. Copies and pickles
+need no such care: `nn.Module` and our wrappers see to those.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from llmwatch.sources.torch_layers.entry import COMPILED, Entry
 from llmwatch.sources.torch_layers.swap import FORWARD, Wrapper
 
 _REPLICA = Guard("layers.replica")
+_SCRIPT = Guard("layers.script")
 
 
 def _replicate(
@@ -27,6 +29,20 @@ def _replicate(
     with _REPLICA:
         clean(replica.__dict__)
     return replica
+
+
+def _script(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
+    own: dict[str, Any] = {}
+    held: dict[str, Any] = {}
+    with _SCRIPT:
+        own = args[0].__dict__
+        held = {key: own[key] for key in (FORWARD, COMPILED) if key in own}
+        clean(own)
+    try:
+        return wrapped(*args, **kwargs)
+    finally:
+        with _SCRIPT:
+            own.update(held)
 
 
 def clean(own: dict[str, Any]) -> None:
@@ -43,12 +59,15 @@ def clean(own: dict[str, Any]) -> None:
 
 _patches = Patches(
     "layers",
-    [Patch("torch.nn.modules.module", "Module._replicate_for_data_parallel", _replicate)],
+    [
+        Patch("torch.nn.modules.module", "Module._replicate_for_data_parallel", _replicate),
+        Patch("torch.jit._recursive", "infer_concrete_type_builder", _script, optional=True),
+    ],
 )
 
 
 def install() -> None:
-    """See to replicas while there are watchers."""
+    """See to them while there are watchers."""
     _patches.install()
 
 

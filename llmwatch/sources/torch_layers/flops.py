@@ -46,6 +46,9 @@ class Counter(TorchDispatchMode):  # type: ignore[misc] # torch does not type it
     activations and the cache that attention reads. What else reads memory (norms, sums,
     activation functions) is not counted, so bytes are a lower bound.
 
+    Under any dispatch mode PyTorch may take another of its ways to the same result:
+    `nn.MultiheadAttention` in inference mode then differs in the last bit.
+
     Cost: 5 to 20 µs an operation, so a forward of a small model takes many times as long.
     """
 

@@ -8,10 +8,11 @@ to tensors.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from llmwatch.measure.layers import Layer, LayerSample
+    from llmwatch.measure.work import Given
 
 
 class Beginning(NamedTuple):
@@ -25,6 +26,8 @@ class Beginning(NamedTuple):
     tokens: int | None
     grad: bool
     """Whether it is recorded for a backward pass."""
+    given: Given | None = None
+    """What its work depends on; None: not known."""
 
 
 class Look:
@@ -33,6 +36,9 @@ class Look:
     around: AbstractContextManager[Any] | None = None
     """What the whole forward runs in, for example a `FlopCounterMode`. With it the forward is not
     timed: what it does takes time inside the layers."""
+
+    on_device = True
+    """False: it gives no work to the device, so that the device's clock need not be asked."""
 
     def enter(
         self, number: int, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -52,8 +58,12 @@ class Look:
         """
 
 
-class Observer(Protocol):
-    """Somebody who may want to look at sampled forwards."""
+class Observer:
+    """Somebody who may want to look at sampled forwards. Override what you need."""
 
     def look(self, beginning: Beginning) -> Look | None:
         """Say whether to look at the forward that begins; None: not at this one."""
+        return None
+
+    def sampled(self, beginning: Beginning, sample: LayerSample) -> None:
+        """Take in the times of a sampled pass, whether or not it was looked at; on any thread."""

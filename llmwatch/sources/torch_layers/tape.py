@@ -98,6 +98,8 @@ class DeviceTape(Tape):
         self._events: list[tuple[DeviceClock, Event]] = []
         self._memory: list[int] | None = [] if memory else None
         self._asked = 0
+        self._before: int | None = None
+        """The latest mark, but for what was no work of the device's."""
         self._looks_on_device = any(look.on_device for look in looks)
 
     @property
@@ -131,9 +133,10 @@ class DeviceTape(Tape):
         number = code if code >= 0 else ~code
         if number == OURS and not self._looks_on_device:
             return self._events[-1]
-        if code >= 0 and number != OURS and self.codes:
-            before = self._follows[number]
-            if before is not None and self.codes[-1] == ~before:
+        before, self._before = self._before, code
+        if code >= 0 and number != OURS:
+            follows, clock = self._follows[number], self._clocks[number]
+            if follows is not None and before == ~follows and clock is self._events[-1][0]:
                 return self._events[-1]
         clock = self._events[-1][0] if number == OURS else self._clocks[number]
         return clock, clock.mark()

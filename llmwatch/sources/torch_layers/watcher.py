@@ -8,6 +8,7 @@ passes through unmeasured, and nobody ever waits.
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
 from weakref import ref
@@ -19,8 +20,9 @@ from llmwatch._guard import Guard
 from llmwatch.errors import ConfigError
 from llmwatch.measure.layers import Layer, LayerSample, LayerTotal, Totals
 from llmwatch.signals import active
-from llmwatch.signals.layers import Measured, span_of_now
-from llmwatch.sources.torch_layers import registry
+from llmwatch.signals.layers import Measured, span_of_now, tell
+from llmwatch.sources.torch_layers import copies, registry
+from llmwatch.sources.torch_layers.backward import BackwardLook, BackwardPass, Passing
 from llmwatch.sources.torch_layers.describe import (
     is_traced,
     name_of,
@@ -30,12 +32,18 @@ from llmwatch.sources.torch_layers.describe import (
 )
 from llmwatch.sources.torch_layers.entry import Entry
 from llmwatch.sources.torch_layers.forward import Forward
+from llmwatch.sources.torch_layers.given import given_of
 from llmwatch.sources.torch_layers.layout import Layout
 from llmwatch.sources.torch_layers.observe import Beginning, Look, Observer
+from llmwatch.sources.torch_layers.options import Options
 from llmwatch.sources.torch_layers.ranks import rank_attributes
 from llmwatch.sources.torch_layers.schedule import Schedule
 
 if TYPE_CHECKING:
+    from llmwatch.measure.baseline import Baseline
+    from llmwatch.signals.layers import Labels
+    from llmwatch.sources.torch_layers.analysis import Analysis
+    from llmwatch.sources.torch_layers.report import Report
     from llmwatch.sources.torch_layers.select import Selection
 
 __all__ = ["LayerWatcher", "watch_layers"]
@@ -62,6 +70,10 @@ def watch_layers(
     interval: float | None = None,
     name: str | None = None,
     memory: bool = False,
+    flops: bool = True,
+    numbers: bool = False,
+    gradients: bool = False,
+    drift: Any = None,
 ) -> LayerWatcher:
     """Time the layers of *model* on some of its forwards, until the watcher is closed.
 
@@ -79,6 +91,12 @@ def watch_layers(
             where *every* is not given, else 0.
         name: What the model is called. Default: where it was loaded from, else its class.
         memory: Note how much memory each layer allocates, on devices that say so.
+        flops: Count the work of a handful of the sampled forwards, which take several times as
+            long for it; that of others follows.
+        numbers: Look at the health of the numbers that blocks put out.
+        gradients: Look at the norms of blocks' gradients, in the backward pass of sampled forwards.
+        drift: Watch the activations of blocks for drift: what a `DriftMonitor` takes as its
+            reference, or True, for a monitor at each of four blocks; or monitors by path of layer.
 
     Returns:
         A watcher, which is a context manager too: it is closed at the end of the block.
@@ -100,7 +118,13 @@ def watch_layers(
     if interval is None:
         interval = INTERVAL if every is None else 0.0
     schedule = Schedule(int(every or 1), interval)
-    return LayerWatcher(model, layers, schedule, name or name_of(model), memory=memory)
+    watcher = LayerWatcher(model, layers, schedule, name or name_of(model), memory=memory)
+    try:
+        watcher.analyse(Options(flops, numbers, gradients, drift))
+    except BaseException:
+        watcher.close()
+        raise
+    return watcher
 
 
 class LayerWatcher:
@@ -114,6 +138,8 @@ class LayerWatcher:
         self.schedule = schedule
         self.observers: tuple[Observer, ...] = ()
         """Who is asked at the beginning of each sampled forward whether to look at it."""
+        self.analysis: Analysis | None = None
+        """What is known beside times, if `analyse` asked for it."""
         self.given_up = 0
         """Sampled passes whose times never came to be known."""
         self._model = ref(model)
@@ -121,7 +147,7 @@ class LayerWatcher:
         self._memory = memory
         self._totals = Totals()
         self._samples: deque[LayerSample] = deque(maxlen=MOST_SAMPLES)
-        self._pending: deque[Forward] = deque()
+        self._pending: deque[Forward | BackwardPass] = deque()
         self._lock = Lock()
         self._resolving = Lock()
         self._turn: Lock | None = None
@@ -133,6 +159,7 @@ class LayerWatcher:
                 other.close()
         self._entry = Entry.put(self, model)
         registry.add(self)
+        copies.install()
 
     @property
     def model(self) -> nn.Module | None:
@@ -156,6 +183,27 @@ class LayerWatcher:
         with self._lock:
             return self._totals.rows()
 
+    @property
+    def passes(self) -> dict[str, int]:
+        """How many passes were sampled, by phase."""
+        with self._lock:
+            return dict(self._totals.passes)
+
+    @property
+    def labels(self) -> Labels:
+        """What its layers are called in metrics."""
+        return self._layout.labels
+
+    def attach(self) -> None:
+        """See that the model's calls still come to us.
+
+        `model.compile()` takes the place that we stand in; from then on the model is watched as a
+        whole. Called whenever metrics are collected.
+        """
+        model = self._model()
+        if model is not None and not self._closed and not self._entry.in_place:
+            self._entry = Entry.put(self, model)
+
     def sample_now(self) -> None:
         """Sample the next forward, whatever the schedule says."""
         self.schedule.asked = True
@@ -164,6 +212,41 @@ class LayerWatcher:
         """Ask *observer* too at the beginning of each sampled forward."""
         self.observers += (observer,)
 
+    def analyse(self, options: Options) -> None:
+        """Look at more than times, from now on."""
+        from llmwatch.sources.torch_layers.analysis import Analysis
+
+        model = self._model()
+        assert model is not None  # whoever calls this has it
+        self.analysis = Analysis(model, self.layers, self.name, options)
+        for observer in self.analysis.observers:
+            self.observe(observer)
+
+    def report(self) -> Report:
+        """Where the time, memory and numbers of the layers go, and what is worth a look.
+
+        Cost: about 0.3 s the first time, to measure what the device can do; then some ms. It waits
+        for the device: not for the thread that serves.
+        """
+        from llmwatch.sources.torch_layers.report import report
+
+        self.resolve()
+        return report(self)
+
+    def baseline(self) -> Baseline:
+        """What the activations of the blocks were so far, to be saved and compared; see `numbers`.
+
+        Raises:
+            ConfigError: If the numbers are not looked at.
+        """
+        self.resolve()
+        numbers = None if self.analysis is None else self.analysis.numbers
+        if numbers is None:
+            raise ConfigError(
+                "there is no baseline: give watch_layers(…, numbers=True), which looks at them."
+            )
+        return numbers.baseline()
+
     def close(self) -> None:
         """End the watching and leave the model as it was; what was seen stays readable."""
         self._closed = True
@@ -171,6 +254,7 @@ class LayerWatcher:
         self._layout.take()
         self.resolve()
         registry.remove(self)
+        copies.undo()
 
     def __enter__(self) -> Self:
         return self
@@ -220,9 +304,17 @@ class LayerWatcher:
             shapes_of(args, kwargs),
             tokens_of(args, kwargs),
             torch.is_grad_enabled(),
+            given_of(args, kwargs),
         )
-        tape = layout.tape(self._looks(beginning), memory=self._memory)
+        looks = self._looks(beginning)
+        passing = None
+        if beginning.grad:
+            passing = Passing(layout.plan.layers, layout.clock)
+            looks = (*looks, BackwardLook(passing))
+        tape = layout.tape(looks, memory=self._memory)
         forward = Forward(tape, layout, beginning, self.name)
+        if passing is not None:
+            passing.then = partial(self._put, BackwardPass(passing, forward))
         forward.trace_id, forward.span_id = span_of_now()
         forward.put(modules)
         return forward
@@ -243,7 +335,10 @@ class LayerWatcher:
             turn, self._turn = self._turn, None
             if turn is not None:
                 turn.release()
-        self._pending.append(forward)
+        self._put(forward)
+
+    def _put(self, sampled: Forward | BackwardPass) -> None:
+        self._pending.append(sampled)
         self.resolve()
 
     def resolve(self) -> None:
@@ -254,7 +349,7 @@ class LayerWatcher:
             while self._pending:
                 forward, done = self._pending[0], None
                 with _RESOLVE:
-                    done = forward.tape.done
+                    done = forward.done
                 if done is False and len(self._pending) <= MOST_PENDING:
                     return
                 self._pending.popleft()
@@ -263,7 +358,7 @@ class LayerWatcher:
         finally:
             self._resolving.release()
 
-    def _take_up(self, forward: Forward, *, known: bool) -> None:
+    def _take_up(self, forward: Forward | BackwardPass, *, known: bool) -> None:
         sample = None
         try:
             if known:
@@ -277,10 +372,13 @@ class LayerWatcher:
         with self._lock:
             self._samples.append(sample)
             self._totals.add(sample)
+        for observer in self.observers:
+            with _LOOK:
+                observer.sampled(forward.beginning, sample)
         signals = active.signals
         if signals is not None:
             with _TELL:
-                signals.metrics.put_measured(Measured(sample, forward.labels, rank_attributes()))
+                tell(signals, Measured(sample, forward.labels, rank_attributes()))
 
     def forked(self) -> None:
         """Leave to the parent what it was doing when this process was forked."""
