@@ -52,10 +52,11 @@ def test_times_are_the_naive_sums(given_loops):
     assert found.prefill_time == pytest.approx(
         sum(loop.arrivals[0] - loop.prepared for loop in made)
     )
-    gaps = []
-    for loop in made:
-        for index in range(1, len(loop.arrivals)):
-            gaps.append(loop.arrivals[index] - loop.arrivals[index - 1])
+    gaps = [
+        loop.arrivals[index] - loop.arrivals[index - 1]
+        for loop in made
+        for index in range(1, len(loop.arrivals))
+    ]
     assert list(found.gaps) == sorted(gaps)
     assert found.decode_time == pytest.approx(sum(gaps), abs=1e-6)
     if gaps:

@@ -75,15 +75,17 @@ class Frame:
 
     def draft(self, generator: Any) -> None:
         """Count what *generator*, made for this loop alone, proposes."""
-        loop, propose = self.loop, generator.get_candidates
-        if loop is None:
+        loop, ticks, propose = self.loop, self.ticks, generator.get_candidates
+        if loop is None or ticks is None:
             return
+        asked = _criteria_see_drafts(self.model)
 
         @wraps(propose)
         def get_candidates(input_ids: Any, *args: Any, **kwargs: Any) -> Any:
             found = propose(input_ids, *args, **kwargs)
             with _DRAFT:
                 loop.drafted = (loop.drafted or 0) + found[0].shape[1] - input_ids.shape[1]
+                ticks.drafting = asked
             return found
 
         generator.get_candidates = get_candidates
@@ -155,6 +157,15 @@ class Frame:
             self.loop.prompt_tokens = tokens
         elif found:
             self.loop.prompt_tokens = int(found[0])
+
+
+def _criteria_see_drafts(model: Any) -> bool:
+    """Whether the loop asks its criteria of each draft too, before the model has seen it.
+
+    Releases before 5 do.
+    """
+    code = getattr(getattr(model, "_assisted_decoding", None), "__code__", None)
+    return "is_done_candidate" in getattr(code, "co_varnames", ())
 
 
 class Request:

@@ -29,7 +29,7 @@ class Ticks:
         late: Whether the loop waits for each step's tokens one step later.
     """
 
-    __slots__ = ("_got", "_long", "_operation", "at_once", "late", "loop")
+    __slots__ = ("_got", "_long", "_operation", "at_once", "drafting", "late", "loop")
 
     def __init__(
         self, loop: Decoding, operation: Operation, *, at_once: bool, late: bool = False
@@ -37,12 +37,17 @@ class Ticks:
         self.loop = loop
         self.at_once = at_once
         self.late = late
+        self.drafting = False
+        """True: what is asked of next is a draft, and no step."""
         self._operation = operation
         self._got = loop.arrivals.append
         self._long = loop.lengths.append
 
     def step(self, input_ids: Any) -> None:
         """A step's tokens were chosen. Cost: 0.5 µs."""
+        if self.drafting:
+            self.drafting = False
+            return
         if self.at_once:
             self._got(perf_counter())
         self._long(input_ids.shape[1])

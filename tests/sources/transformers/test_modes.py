@@ -6,12 +6,16 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
 from llmwatch.testing import capture
 from tests.sources.transformers import tiny
 from tests.sources.transformers.cases import CASES, NEW, Case, call, ids_of, same
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+
+HOOKS_SEE_CHUNKS = int(transformers.__version__.partition(".")[0]) >= 5
+"""Earlier releases call `forward` itself for the pieces of a prompt."""
 
 
 @pytest.fixture(params=CASES, name="case")
@@ -86,7 +90,7 @@ def test_counts_are_those_of_the_ids(case):
     assert found["gen_ai.request.max_tokens"] == NEW
     given = case.arguments()
     steps = found["llmwatch.generation.steps"]
-    if "prefill_chunk_size" in given:
+    if "prefill_chunk_size" in given and HOOKS_SEE_CHUNKS:
         passes -= 2  # of three
     if given.get("assistant_model") is model or "assistant_early_exit" in given:
         assert 0 < steps < passes  # it drafts for itself
