@@ -48,7 +48,7 @@ class Latest:
 def machine(points: Iterable[StoredPoint]) -> Table:
     """One row for the process, one for the machine, one for each GPU; what is not known is left."""
     latest = Latest(points)
-    drawn = table("The machine meanwhile", "read whenever metrics are collected")
+    drawn = table("The machine", "at the end of it")
     for name in ("", "busy", "memory", ""):
         drawn.add_column(name, no_wrap=True)
     cpu, count = latest.of(PROCESS["cpu_time"].name), latest.of(PROCESS["threads"].name)
