@@ -40,6 +40,7 @@ class Patch(NamedTuple):
 
 
 class _Applied(NamedTuple):
+    module: str
     owner: Any
     name: str
     original: Any
@@ -68,16 +69,25 @@ class Patches:
             if self.armed:
                 return
             self.armed = True
+            _installed.append(self)
         for module, rows in groupby(self._table, key=lambda patch: patch.module):
             when_imported(module, _Apply(self, list(rows)))
 
     def undo(self) -> None:
         """Disarm, then restore every attribute on which our wrapper is still on top."""
         with self._lock:
+            if self.armed:
+                _installed.remove(self)
             self.armed = False
             _forget(self)
             while self._applied:
                 _restore(self._applied.pop())
+
+    @property
+    def modules(self) -> dict[str, bool]:
+        """The modules of the table, and of each whether its rows are applied."""
+        applied = {each.module for each in self._applied}
+        return {row.module: row.module in applied for row in self._table}
 
     def _apply(self, module: ModuleType, rows: list[Patch]) -> None:
         with self._lock:
@@ -106,7 +116,15 @@ class Patches:
             wrapper, inherited = _resolved(owner, name, wrapper), True
         ours = wrapt.FunctionWrapper(original, wrapper)
         setattr(owner, name, ours)
-        return [_Applied(owner, name, original, ours, inherited)]
+        return [_Applied(module.__name__, owner, name, original, ours, inherited)]
+
+
+_installed: list[Patches] = []
+
+
+def installed() -> tuple[Patches, ...]:
+    """What is installed in this process at this moment, for whoever looks at it."""
+    return tuple(_installed)
 
 
 def _armed(patches: Patches, wrapper: Wrapper) -> Wrapper:

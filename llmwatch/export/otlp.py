@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from llmwatch.config import Config, Protocol
 from llmwatch.errors import ConfigError
@@ -99,6 +99,34 @@ def metric_preferences(config: Config) -> tuple[Any, Any] | None:
         return shared._get_temporality(_temporality(config)), shared._get_aggregation(None)
     except (ImportError, AttributeError):
         return None
+
+
+class Destination(NamedTuple):
+    """Where one signal goes by OTLP."""
+
+    protocol: Protocol
+    url: str
+    headers: Mapping[str, str]
+    """They hold keys: for sending, and for keeping them out of what is shown."""
+
+
+def destination(config: Config, signal: Signal, name: str = "otlp") -> Destination:
+    """Where *signal* goes, as settings and variables say; see `factory`."""
+    from opentelemetry.util.re import parse_env_headers
+
+    protocol = _BY_NAME[name] or _protocol(config, signal)
+    arguments = _arguments(config, signal, protocol)
+    headers = arguments.get("headers") or parse_env_headers(_said(signal, "HEADERS"), liberal=True)
+    return Destination(protocol, arguments.get("endpoint") or _url(signal, protocol), headers)
+
+
+def _url(signal: Signal, protocol: Protocol) -> str:
+    """What the exporter takes where it is given none."""
+    if protocol == "grpc":
+        return _said(signal, "ENDPOINT") or "http://localhost:4317"
+    if own := os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT", "").strip():
+        return own
+    return f"{(_said(signal, 'ENDPOINT') or 'http://localhost:4318').rstrip('/')}/v1/{signal}"
 
 
 def _temporality(config: Config) -> dict[type, Any] | None:
