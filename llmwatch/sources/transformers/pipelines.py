@@ -47,7 +47,7 @@ class _Run:
         self.alone = alone
         """True for one batch that no call waits for."""
         self.begun = perf_counter()
-        self.began = False
+        self.began = self.generated = False
         self.operation: Operation | None = None
         self.batches = self.largest = 0
         self.tokens: int | None = 0
@@ -124,7 +124,7 @@ class Pipelines:
             result = wrapped(*args, **kwargs)
         except BaseException as error:
             with _CALL:
-                if not run.began:  # it failed before it came to the model
+                if not run.generated:  # it may have failed before it came to the model
                     run.begin(self.signals)
             run.finish(error)
             raise
@@ -138,14 +138,17 @@ class Pipelines:
         run = _run.get()
         if run is None or run.pipeline is not pipeline:
             run = _Run(pipeline, None, alone=True)
-        if tasks.generates(pipeline):
-            return self._generate(run, wrapped, args, kwargs)
-        operation = None
+        asked = operation = None
         with _BATCH:
-            operation = run.begin(self.signals)
-        if operation is None:
-            return wrapped(*args, **kwargs)
-        return self._infer(run, operation, wrapped, args, kwargs)
+            if tasks.generates(pipeline):
+                asked = self._asked(pipeline, args[0] if args else None)
+            else:
+                operation = run.begin(self.signals)
+        if asked is not None:
+            return self._generate(run, asked, wrapped, args, kwargs)
+        if operation is not None:
+            return self._infer(run, operation, wrapped, args, kwargs)
+        return wrapped(*args, **kwargs)
 
     def _infer(
         self, run: _Run, operation: Operation, wrapped: Wrapped, args: Args, kwargs: Kwargs
@@ -168,15 +171,28 @@ class Pipelines:
             run.finish(None)
         return outputs
 
-    def _generate(self, run: _Run, wrapped: Wrapped, args: Args, kwargs: Kwargs) -> Any:
-        asked = None
+    def _generate(
+        self, run: _Run, asked: Asked, wrapped: Wrapped, args: Args, kwargs: Kwargs
+    ) -> Any:
+        try:
+            with ask(asked):
+                outputs = wrapped(*args, **kwargs)
+        except BaseException as error:
+            self._unasked(run, asked, args, error)
+            raise
+        self._unasked(run, asked, args, None)
+        return outputs
+
+    def _unasked(self, run: _Run, asked: Asked, args: Args, error: BaseException | None) -> None:
+        """A model that could have generated may not have been asked to: then we are it."""
+        run.generated = run.generated or asked.taken
+        if asked.taken:
+            return
         with _BATCH:
-            asked = self._asked(run.pipeline, args[0] if args else None)
-        run.began = True  # if it fails from here on, the generation says so
-        if asked is None:
-            return wrapped(*args, **kwargs)
-        with ask(asked):
-            return wrapped(*args, **kwargs)
+            if run.begin(self.signals) is not None:
+                run.add(args[0] if args else None)
+        if run.alone:
+            run.finish(error)
 
     def _asked(self, pipeline: Any, tensors: Any) -> Asked:
         prompts = tensors.get("prompt_text") if hasattr(tensors, "get") else None
