@@ -95,6 +95,9 @@ class Config:
     ``XDG_STATE_HOME``)."""
     store_limit: int = 64 * 1024 * 1024
     """Bytes the embedded store may take before its oldest files go."""
+    logs: Literal["context", "export"] | None = None
+    """Records of the program's own `logging`: ``context`` puts trace and span id on them,
+    ``export`` sends them too, where events go; that needs the extra ``logging``."""
     operation_events: bool = False
     """Emit an event with the details of every operation even when content is not captured."""
     stream_usage: bool = False
@@ -182,6 +185,7 @@ class Settings(TypedDict, total=False):
     console: bool | None
     store_path: str | os.PathLike[str] | None
     store_limit: int | None
+    logs: Literal["context", "export"] | None
     operation_events: bool | None
     stream_usage: bool | None
     estimate_usage: bool | None
@@ -420,6 +424,7 @@ _PARSERS: dict[str, Callable[[Any, str], Any]] = {
     "console": _boolean,
     "store_path": _path,
     "store_limit": _number(65_536, 1 << 50, int),
+    "logs": _choice("context", "export"),
     "operation_events": _boolean,
     "stream_usage": _boolean,
     "estimate_usage": _boolean,

@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Callable
 from threading import RLock
 from time import monotonic
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from opentelemetry.trace import Tracer
 
@@ -30,6 +30,9 @@ from llmwatch.signals.drift_feed import Feed
 from llmwatch.signals.events import Events
 from llmwatch.signals.metrics import Metrics
 from llmwatch.signals.operation import Signals
+
+if TYPE_CHECKING:
+    from llmwatch.export.program_logs import ProgramLogs
 
 SOURCES = {
     "openai": "llmwatch.sources.openai.source",
@@ -67,6 +70,11 @@ class Session:
             from llmwatch.export.console import Console
 
             self.signals.listeners += (Console(),)
+        self._logs: ProgramLogs | None = None
+        if config.logs is not None:
+            from llmwatch.export.program_logs import ProgramLogs
+
+            self._logs = ProgramLogs(config.logs, built)
         self._undo: list[Callable[[], object]] = []
 
     def install(self) -> None:
@@ -76,6 +84,9 @@ class Session:
         self.pipeline.on_flush(self._fold)
         self.pipeline.on_end(self.signals.abandon_all)
         self.pipeline.install()
+        if self._logs is not None:
+            self._logs.install()
+            self._undo.append(self._logs.undo)
         if self.config.cost:
             load_prices()
         gc.callbacks.append(self.signals.on_collection)
@@ -129,6 +140,8 @@ class Session:
         self._built = built
         if built.meter_provider is not before.meter_provider:  # else its readers would lose counts
             self.metrics = self._count(built)
+        if self._logs is not None:
+            self._logs.rewire(built)
         self.signals.rewire(_tracer(built), self.metrics, _events(self.config, built))
         if old is not self.metrics:
             old.close()

@@ -21,6 +21,7 @@ OPTIONS = {
     "service_name": "What the program is called in telemetry.",
     "sources": "Watch only these, separated by commas.",
     "capture_content": "Record prompts and answers: span_only, event_only or span_and_event.",
+    "logs": "Log records: context (put trace and span id on them) or export.",
     "sample_ratio": "Share of traces to keep, 0 to 1.",
     "store_path": "Folder of the local store, where telemetry goes that is sent nowhere.",
     "semconv": "Names of signals: 1.41, genai-0.1 or dup.",
