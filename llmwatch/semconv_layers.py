@@ -17,6 +17,17 @@ LAYER_SELF_TIME: Final = "llmwatch.layer.self_time"
 RANK: Final = "llmwatch.rank"
 WORLD_SIZE: Final = "llmwatch.world_size"
 
+FINDING_KIND: Final = "llmwatch.layer.finding.kind"
+FINDING_VALUE: Final = "llmwatch.layer.finding.value"
+FINDING_THRESHOLD: Final = "llmwatch.layer.finding.threshold"
+FINDING_TEXT: Final = "llmwatch.layer.finding.text"
+FINDING_EVIDENCE: Final = "llmwatch.layer.finding.evidence"
+
+# --- events --------------------------------------------------------------------------------------
+
+EVENT_FINDING_RAISED: Final = "llmwatch.layer.finding.raised"
+EVENT_FINDING_CLEARED: Final = "llmwatch.layer.finding.cleared"
+
 # --- metrics -------------------------------------------------------------------------------------
 
 LAYER_BUCKETS: Final = tuple(
@@ -56,6 +67,41 @@ LAYER_METRICS: Final[dict[str, Metric]] = {
 }
 """What is read from the watchers whenever metrics are collected."""
 
+FINDING_METRICS: Final[dict[str, Metric]] = {
+    "findings": Metric(
+        "llmwatch.layer.findings",
+        "{finding}",
+        "observable_gauge",
+        "Findings about the layers of a model that are raised, by kind.",
+    ),
+    "abs_max": Metric(
+        "llmwatch.layer.activation.abs_max",
+        "1",
+        "observable_gauge",
+        "Largest magnitude in the output of a layer, over its latest sampled forwards; by the "
+        "option `numbers`.",
+    ),
+    "range_used": Metric(
+        "llmwatch.layer.activation.range_used",
+        "1",
+        "observable_gauge",
+        "That magnitude over the largest number of its dtype.",
+    ),
+    "cosine": Metric(
+        "llmwatch.layer.activation.cosine",
+        "1",
+        "observable_gauge",
+        "Mean cosine between the input and the output of a layer.",
+    ),
+    "broken": Metric(
+        "llmwatch.layer.activation.broken",
+        "1",
+        "observable_gauge",
+        "Share of the latest sampled forwards in which a layer put out a NaN or an infinity.",
+    ),
+}
+"""What findings rest on; judged at most every ten seconds, when metrics are collected."""
+
 # --- meanings: the reference in the docs is made of them ------------------------------------------
 
 ATTRIBUTES: Final[dict[str, str]] = {
@@ -66,7 +112,18 @@ ATTRIBUTES: Final[dict[str, str]] = {
     LAYER_PHASE: "`prefill` or `decode` inside a generation, else `forward`; `backward`.",
     LAYER_DEVICE: "Where it ran: `cpu`, `cuda:0`.",
     LAYER_SELF_TIME: "On a layer's span: seconds without the layers in it.",
+    FINDING_KIND: "Which finding: `time_beyond_flops`, `nan_first`, …",
+    FINDING_VALUE: "What was compared with the threshold.",
+    FINDING_THRESHOLD: "From where on it is a finding.",
+    FINDING_TEXT: "The finding in a sentence.",
+    FINDING_EVIDENCE: "What it rests on, as JSON.",
     RANK: "Rank of this process in its `torch.distributed` group.",
     WORLD_SIZE: "Processes in that group.",
 }
 """What each attribute means."""
+
+EVENTS: Final[dict[str, str]] = {
+    EVENT_FINDING_RAISED: "Something in the layers of a model is worth a look, twice in a row.",
+    EVENT_FINDING_CLEARED: "It is so no more, three times in a row.",
+}
+"""What each event means."""

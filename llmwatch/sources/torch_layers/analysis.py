@@ -19,6 +19,7 @@ from llmwatch.measure.work import Works
 from llmwatch.sources.torch_layers.flops import Counting
 from llmwatch.sources.torch_layers.gradients import Gradients
 from llmwatch.sources.torch_layers.health import Numbers
+from llmwatch.sources.torch_layers.judging import Judge
 from llmwatch.sources.torch_layers.observe import Observer
 from llmwatch.sources.torch_layers.options import Options
 
@@ -59,6 +60,9 @@ class Analysis(Observer):
         monitors = _monitors(options.drift, layers, name)
         self.numbers = Numbers(monitors) if options.numbers or monitors else None
         self.gradients = Gradients() if options.gradients else None
+        self.judge = Judge(self)
+        self.taken = 0
+        """Passes whose times were taken in."""
         self._model = ref(model)
         self._flops = options.flops
         self._counted_at = -COUNT_EVERY
@@ -89,6 +93,7 @@ class Analysis(Observer):
 
     def sampled(self, beginning: Beginning, sample: LayerSample) -> None:
         """Take in the times of a sampled forward or backward pass."""
+        self.taken += 1
         self.history.add(sample, beginning.given)
         if sample.phase not in ("decode", "backward"):
             # In decode a cache grows as it should.

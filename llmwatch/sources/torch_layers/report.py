@@ -29,6 +29,7 @@ def report(watcher: LayerWatcher) -> Report:
     if samples and samples[-1].dtype is not None and analysis.works:
         dtype = getattr(torch, samples[-1].dtype)
         roof = roof_of(samples[-1].device, dtype, torch.get_num_threads())
+        analysis.judge.roof = roof
     return Report(analysis.portrait(roof))
 
 

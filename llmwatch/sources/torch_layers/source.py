@@ -7,6 +7,7 @@ neither torch nor transformers.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from threading import local
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from llmwatch import semconv_layers as names
 from llmwatch._guard import Guard
 from llmwatch.errors import MissingExtraError
 from llmwatch.patching import Patch, Patches
+from llmwatch.signals.layer_findings import counts, healths, tell_changes
 from llmwatch.signals.layers import passes, shares
 from llmwatch.signals.observed import Observation
 from llmwatch.sources.torch_layers import registry
@@ -42,6 +44,8 @@ class Source:
         self._watchers: list[ref[LayerWatcher]] = []
         for key, observe in _OBSERVED.items():
             signals.observe(names.LAYER_METRICS[key], observe)
+        for key, metric in names.FINDING_METRICS.items():
+            signals.observe(metric, partial(_judged, key, signals))
         self._patches = Patches("layers", [Patch(*each, self._load) for each in LOADERS])
         if self._layers is not None:
             self._patches.install()
@@ -102,6 +106,21 @@ def _given_up() -> list[Observation]:
         for one in _attached()
         if one.given_up
     ]
+
+
+def _judged(key: str, signals: Signals) -> list[Observation]:
+    """A gauge that findings rest on; whichever is read first has them judged and told of."""
+    more, found = rank_attributes(), []
+    for each in registry.living():
+        if each.analysis is None:
+            continue
+        judge = each.analysis.judge
+        tell_changes(signals, each.name, *judge.judge(), more)
+        if key == "findings":
+            found += counts(each.name, judge.raised, more)
+        else:
+            found += healths(key, judge.health(), each.labels, more)
+    return found
 
 
 def _attached() -> list[LayerWatcher]:
