@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic, sleep
@@ -21,7 +22,8 @@ import pytest
 from openai import AsyncOpenAI, BadRequestError, OpenAI
 from opentelemetry.trace import StatusCode
 
-from llmwatch import semconv
+from llmwatch import semconv, semconv_models, semconv_tasks
+from llmwatch.export.store_reader import read_spans
 from llmwatch.testing import Captured, capture
 from tests.collector.collector import free_ports
 
@@ -43,18 +45,25 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-@pytest.fixture(scope="module")
-def base_url(model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A running server of that model."""
+@contextmanager
+def serving(model: str, home: Path, *more: str, watched: bool = False) -> Iterator[str]:
+    """Run a server of that model for the length of a block; its base URL."""
     (port,) = free_ports(1)
-    home = tmp_path_factory.mktemp("home")
-    (home / "hub").mkdir()
+    (home / "hub").mkdir(parents=True)
     log = home / "serve.log"
+    programs = Path(sys.executable).parent
     command = [
-        str(Path(sys.executable).with_name("transformers")), "serve", model, "--host", "127.0.0.1",
-        "--port", str(port), "--device", "cpu", "--dtype", "float32",
+        str(programs / "transformers"), "serve", model, "--host", "127.0.0.1",
+        "--port", str(port), "--device", "cpu", "--dtype", "float32", *more,
     ]  # fmt: skip
     environ = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(home)}
+    if watched:
+        command = [str(programs / "opentelemetry-instrument"), *command]
+        environ |= {
+            "LLMWATCH_STORE_PATH": str(home / "store"),
+            "LLMWATCH_STRICT": "1",
+            "OTEL_BSP_SCHEDULE_DELAY": "100",
+        }
     with (
         log.open("w") as output,
         subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environ) as process,
@@ -66,6 +75,13 @@ def base_url(model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
             sleep(0.2)
         yield f"http://127.0.0.1:{port}/v1"
         process.terminate()
+
+
+@pytest.fixture(scope="module")
+def base_url(model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A running server of that model."""
+    with serving(model, tmp_path_factory.mktemp("home") / "plain") as url:
+        yield url
 
 
 def _healthy(port: int) -> bool:
@@ -219,3 +235,55 @@ def test_a_refusal_is_an_error_of_the_call(real: OpenAI, seen: Captured) -> None
     (span,) = seen.spans
     assert span.status.status_code is StatusCode.ERROR
     assert span.attributes[semconv.HTTP_STATUS_CODE] == 400
+
+
+# --- llmwatch inside the server, too -------------------------------------------------------------
+
+BATCHED = ("--continuous-batching", "--cb-num-blocks", "64", "--cb-max-batch-tokens", "64")
+
+
+@pytest.fixture(scope="module", params=[(), BATCHED], ids=["one by one", "batched"])
+def watched(
+    request: pytest.FixtureRequest, model: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Path, bool]]:
+    """A server that is watched: its base URL, its store, and whether it batches."""
+    home = tmp_path_factory.mktemp("watched") / "home"
+    with serving(model, home, *request.param, watched=True) as url:
+        yield url, home / "store", bool(request.param)
+
+
+def found_in(store: Path, trace_id: int) -> list[Any]:
+    """The spans of the server in one trace, once they are there."""
+    deadline = monotonic() + 30
+    while monotonic() < deadline:
+        spans = list(read_spans(store)) if store.is_dir() else []
+        if mine := [span for span in spans if int(span.trace_id, 16) == trace_id]:
+            return mine
+        sleep(0.1)
+    return []
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("way", WAYS)
+def test_one_trace_goes_through_client_and_server(
+    watched: tuple[str, Path, bool], model: str, way: Way, stream: bool
+) -> None:
+    """The server's span is a child of the client's, and both count the same tokens."""
+    url, store, batched = watched
+    with (
+        OpenAI(base_url=url, api_key="sk-none", max_retries=0) as client,
+        capture() as seen,
+    ):
+        answer = way(client, model, stream=stream)
+        if stream:
+            list(answer)
+    (mine,) = seen.spans
+    (served,) = found_in(store, mine.context.trace_id)
+    attributes = served.attributes
+    assert served.name.startswith(f"{NAMES[way]} ")
+    assert int(served.parent_id, 16) == mine.context.span_id
+    assert attributes[semconv.PROVIDER_NAME] == "huggingface"
+    for key in (semconv.USAGE_INPUT_TOKENS, semconv.USAGE_OUTPUT_TOKENS):
+        assert attributes[key] == mine.attributes[key]
+    assert bool(attributes.get(semconv_tasks.CONTINUOUS_BATCHING)) is batched
+    assert 0 < attributes[semconv_models.GENERATION_TIME_TO_FIRST_TOKEN] < 60

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from llmwatch.patching import Patches
 from llmwatch.signals.operation import Signals
+from llmwatch.sources.transformers import serving
 from llmwatch.sources.transformers.batching import Batching
 from llmwatch.sources.transformers.generate import Generations
 from llmwatch.sources.transformers.pipelines import Pipelines
@@ -39,6 +40,7 @@ def install(signals: Signals) -> Installed:
         *homes.patches(),
         *Pipelines(signals).patches(),
         *batching.patches(),
+        *serving.patches(),
     ]
     patches = Patches("transformers", table)
     patches.install()
