@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -28,14 +29,22 @@ SHOWS = {
     "gpu.py": ["J per token"],
     "drift.py": ["English\ndrift monitor", "(all): DRIFT", "English again"],
     "existing_collector.py": ["OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318"],
+    "generate.py": ["usage.output_tokens              32", "gap.p95", "entropy"],
+    "batch.py": ["generation.slots                 96", "'stop', 'length'", "padding.token_rate"],
+    "assisted.py": ["drafter                          model", "accepted_tokens", "prompt_lookup"],
     "decorator.py": ["llmwatch text_completion tiny-lm", "failed: KeyError"],
 }
 """What of its output tells that an example does what it is there for."""
+
+MODELS = {"generate.py", "batch.py", "assisted.py"}
+"""Those that run a model in their own process."""
 
 
 @pytest.mark.parametrize("name", SHOWS)
 def test_an_example_runs_offline(name, tmp_path):
     """Warnings are errors there too, and nothing goes wrong inside llmwatch."""
+    if name in MODELS and find_spec("transformers") is None:
+        pytest.skip("needs transformers")
     if name == "gpu.py" and not can_build():
         pytest.skip("needs gcc and the package nvidia-nvml-dev")
     ran = subprocess.run(
