@@ -32,19 +32,29 @@ SHOWS = {
     "generate.py": ["usage.output_tokens              32", "gap.p95", "entropy"],
     "batch.py": ["generation.slots                 96", "'stop', 'length'", "padding.token_rate"],
     "assisted.py": ["drafter                          model", "accepted_tokens", "prompt_lookup"],
+    "pipeline.py": ["llmwatch chat tiny-llama", "→36 tok", "  next: lamps along the quay\n"],
+    "streamer_server.py": ["text_completion tiny-llama in GET /answer: 16 tokens"],
+    "sentence_embeddings.py": ["(document): 60 texts in 4 batches", "61 of 2000 embeddings"],
     "decorator.py": ["llmwatch text_completion tiny-lm", "failed: KeyError"],
 }
 """What of its output tells that an example does what it is there for."""
 
-MODELS = {"generate.py", "batch.py", "assisted.py"}
-"""Those that run a model in their own process."""
+MODELS = {
+    "generate.py": "transformers",
+    "batch.py": "transformers",
+    "assisted.py": "transformers",
+    "pipeline.py": "transformers",
+    "streamer_server.py": "transformers",
+    "sentence_embeddings.py": "sentence_transformers",
+}
+"""Those that run a model in their own process, and what runs it."""
 
 
 @pytest.mark.parametrize("name", SHOWS)
 def test_an_example_runs_offline(name, tmp_path):
     """Warnings are errors there too, and nothing goes wrong inside llmwatch."""
-    if name in MODELS and find_spec("transformers") is None:
-        pytest.skip("needs transformers")
+    if name in MODELS and find_spec(MODELS[name]) is None:
+        pytest.skip(f"needs {MODELS[name]}")
     if name == "gpu.py" and not can_build():
         pytest.skip("needs gcc and the package nvidia-nvml-dev")
     ran = subprocess.run(
