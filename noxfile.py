@@ -43,6 +43,17 @@ RELEASES = {
 }
 """Releases on which the contract of the sources must hold, beside those of the constraints."""
 
+MODELS = {
+    "transformers-4": ["transformers>=4.57,<5", "torch==2.13.0", "peft", "accelerate"],
+    "transformers-5": ["transformers>=5,<6", "torch==2.13.0", "peft", "accelerate"],
+}
+"""Releases of transformers on which every mode of ``generate`` is tried."""
+
+GENERATION = [
+    f"tests/sources/transformers/test_{each}.py"
+    for each in ("modes", "requests", "truth", "faults", "contract")
+]
+
 NEIGHBOURS = {
     "genai-openai": ["opentelemetry-instrumentation-genai-openai"],
     # It uses what later releases of util-genai lack, and httpx, which openai 3 does not bring.
@@ -180,6 +191,7 @@ def drift_study(session: nox.Session) -> None:
             nox.param(packages, ["tests/sources", "tests/signals", "tests/export"], id=name)
             for name, packages in RELEASES.items()
         ),
+        *(nox.param(packages, GENERATION, id=name) for name, packages in MODELS.items()),
         *(
             nox.param(packages, ["tests/integrations/test_neighbours.py"], id=f"beside-{name}")
             for name, packages in NEIGHBOURS.items()

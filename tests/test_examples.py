@@ -31,7 +31,7 @@ SHOWS = {
     "existing_collector.py": ["OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318"],
     "generate.py": ["usage.output_tokens              32", "gap.p95", "entropy"],
     "batch.py": ["generation.slots                 96", "'stop', 'length'", "padding.token_rate"],
-    "assisted.py": ["drafter                          model", "accepted_tokens", "prompt_lookup"],
+    "assisted.py": ["generation.drafter               model", "accepted_tokens", "prompt_lookup"],
     "pipeline.py": ["llmwatch chat tiny-llama", "→36 tok", "  next: lamps along the quay\n"],
     "streamer_server.py": ["text_completion tiny-llama in GET /answer: 16 tokens"],
     "sentence_embeddings.py": ["(document): 60 texts in 4 batches", "61 of 2000 embeddings"],

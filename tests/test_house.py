@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from llmwatch import _clash, semconv, semconv_hardware
+from llmwatch import _clash, semconv, semconv_hardware, semconv_models, semconv_tasks
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -216,3 +216,5 @@ def test_every_attribute_and_event_has_a_meaning():
     emitted = constants(vars(semconv)) - {semconv.SCHEMA_URL, semconv.SCOPE}
     assert emitted == set(semconv.ATTRIBUTES) | set(semconv.EVENTS)
     assert constants(vars(semconv_hardware)) == set(semconv_hardware.ATTRIBUTES)
+    assert constants(vars(semconv_models)) == set(semconv_models.ATTRIBUTES)
+    assert constants(vars(semconv_tasks)) == set(semconv_tasks.ATTRIBUTES)

@@ -13,7 +13,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
 
-from llmwatch import semconv, semconv_hardware
+from llmwatch import semconv, semconv_hardware, semconv_models, semconv_tasks
 from llmwatch.semconv import CONVENTION_METRICS, OWN_METRICS, Metric
 
 
@@ -55,6 +55,37 @@ def drift_metrics() -> str:
     return metrics_of([*semconv.DRIFT_METRICS.values(), *semconv.DRIFT_HISTOGRAMS.values()])
 
 
+def server_metrics() -> str:
+    """Metrics of the conventions for models in this process."""
+    return metrics_of(semconv_models.SERVER_METRICS.values())
+
+
+def generation_metrics() -> str:
+    """Metrics of local generation for which no convention exists."""
+    return metrics_of(semconv_models.GENERATION_METRICS.values())
+
+
+def generation_attributes() -> str:
+    """Attributes of local generation."""
+    return table(
+        ["attribute", "meaning"],
+        ([f"`{name}`", meaning] for name, meaning in semconv_models.ATTRIBUTES.items()),
+    )
+
+
+def task_metrics() -> str:
+    """Metrics of what models of this process do beside generating."""
+    return metrics_of(semconv_tasks.TASK_METRICS.values())
+
+
+def task_attributes() -> str:
+    """Attributes of pipelines, embeddings and continuous batching."""
+    return table(
+        ["attribute", "meaning"],
+        ([f"`{name}`", meaning] for name, meaning in semconv_tasks.ATTRIBUTES.items()),
+    )
+
+
 def gpu_metrics() -> str:
     """Metrics of GPUs."""
     return metrics_of(semconv_hardware.GPU_METRICS.values())
@@ -93,7 +124,13 @@ def buckets() -> str:
     """Bucket bounds, and the histograms that have them."""
     every = [*CONVENTION_METRICS["1.41"].values(), *CONVENTION_METRICS["genai-0.1"].values()]
     by_bounds: dict[tuple[float, ...], list[str]] = {}
-    own = [*OWN_METRICS.values(), *semconv_hardware.OPERATION_METRICS.values()]
+    own = [
+        *OWN_METRICS.values(),
+        *semconv_hardware.OPERATION_METRICS.values(),
+        *semconv_models.SERVER_METRICS.values(),
+        *semconv_models.GENERATION_METRICS.values(),
+        *semconv_tasks.TASK_METRICS.values(),
+    ]
     for metric in [*every, *own]:
         if metric.buckets:
             by_bounds.setdefault(metric.buckets, []).append(f"`{metric.name}`")
@@ -142,6 +179,11 @@ TABLES: dict[str, Callable[[], str]] = {
         genai_0_1,
         own_metrics,
         drift_metrics,
+        server_metrics,
+        generation_metrics,
+        generation_attributes,
+        task_metrics,
+        task_attributes,
         gpu_metrics,
         gpu_operation_metrics,
         gpu_peak_metrics,
@@ -165,6 +207,8 @@ class Signals(SphinxDirective):
         """Parse the table as a part of the page."""
         self.env.note_dependency(semconv.__file__)
         self.env.note_dependency(semconv_hardware.__file__)
+        self.env.note_dependency(semconv_models.__file__)
+        self.env.note_dependency(semconv_tasks.__file__)
         return self.parse_text_to_nodes(TABLES[self.arguments[0]]())
 
 
