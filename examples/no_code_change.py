@@ -1,9 +1,11 @@
 """A program that does not mention llmwatch, watched all the same.
 
+    llmwatch run --console examples/no_code_change.py
     LLMWATCH_CONSOLE=1 opentelemetry-instrument python examples/no_code_change.py
 
-The command comes with llmwatch's dependencies. It starts every OpenTelemetry instrumentation that
-is installed, llmwatch among them; settings come from the environment.
+The first command comes with the extra `cli`, the second with llmwatch's dependencies: it starts
+every OpenTelemetry instrumentation that is installed, llmwatch among them. Settings come from the
+environment.
 """
 
 from __future__ import annotations

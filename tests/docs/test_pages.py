@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import llmwatch
+from llmwatch import backends
 from llmwatch.config import Config
 from llmwatch.export.local_store import default_directory
 from llmwatch.measure import timeline
@@ -32,6 +33,25 @@ def test_every_neighbour_is_named():
     text = page("how-to/neighbours.md")
     names = {each.name.removesuffix(" (OpenLLMetry)") for each in neighbours.NEIGHBOURS}
     assert {name for name in names if name not in text} == set()
+
+
+@pytest.mark.parametrize("name", sorted(set(backends.PRESETS) - {"collector"}))
+def test_every_backend_has_a_page_with_its_variables(name):
+    text = page(f"backends/{name.removesuffix('-agent')}.md")
+    assert {
+        each for each in backends.variables(backends.PRESETS[name]) if each not in text
+    } == set()
+
+
+def test_the_collectors_pipelines_name_what_is_there():
+    """Of the configuration to copy; no collector runs in the tests that could read it."""
+    yaml = pytest.importorskip("yaml")
+    found = yaml.safe_load((ROOT / "docs/recipes/otel-collector.yaml").read_text())
+    used = {("extensions", each) for each in found["service"]["extensions"]}
+    for pipeline in found["service"]["pipelines"].values():
+        used |= {(kind, each) for kind, names in pipeline.items() for each in names}
+    kinds = ("extensions", "receivers", "processors", "exporters")
+    assert used == {(kind, each) for kind in kinds for each in found[kind]}
 
 
 def test_everything_public_is_in_the_reference():
