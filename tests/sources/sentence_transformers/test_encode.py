@@ -277,7 +277,7 @@ class TestContract(SourceContract):
         rows = []
         for path, _ in calls.CHOKE_POINTS:
             owner, name = path.split(".")
-            kind = getattr(package, owner)
+            kind = getattr(package, owner, None)  # no release has all of them
             rows += [(kind, each) for each in (name, *calls.TOKENIZERS) if hasattr(kind, each)]
         return rows
 
