@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from llmwatch.drift.statistics import statistics
 from llmwatch.drift.subspace import Doubles, Floats, Subspace
 
-WEIGHTS = np.array([5.0, 0.25, 1.0])
+WEIGHTS = np.array([3.0, 0.25, 1.0])
 """Of the centroid, Mahalanobis and residual p-values. With equal ones a topic that grows inside the
 reference's own domain would be found much less often than by the centroid alone; these cost the
 finding of foreign items little. How they were chosen is told in the docs."""
