@@ -51,7 +51,7 @@ MODELS = {
 
 GENERATION = [
     f"tests/sources/transformers/test_{each}.py"
-    for each in ("modes", "requests", "truth", "faults", "contract")
+    for each in ("modes", "requests", "devices", "truth", "faults", "contract")
 ]
 
 NEIGHBOURS = {

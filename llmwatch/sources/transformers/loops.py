@@ -94,6 +94,8 @@ class Frame:
         """Write on the loop what is known of its shape."""
         loop, config = self.loop, self.config
         assert loop is not None
+        if len(loop.arrivals) < len(loop.lengths) - 1:
+            del loop.arrivals[:]  # a loop that does not say that it goes on: whose are they?
         given = self.arguments.prompt
         if self.batch is None and given is not None:
             self.batch = given.shape[0] if len(given.shape) > 1 else 1

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from llmwatch.testing import capture
@@ -114,6 +115,9 @@ def _differences(model: Any, arguments: dict[str, Any]) -> tuple[float, float]:
     return first, p95([abs(left - right) for left, right in zip(told, true, strict=True)])
 
 
+@pytest.mark.skipif(
+    transformers.__version__.startswith("4."), reason="streamers are fed before criteria are asked"
+)
 def test_a_slow_streamer_delays_no_token_that_was_there_before_it():
     """The streamer is the user's: the first token counts from when it was chosen."""
 
