@@ -28,6 +28,8 @@ OUTLIER_SPREADS: Final = 5.0
 """… beyond it by so many spreads of the siblings (1.4826 times the median deviation) …"""
 OUTLIER_EXCESS: Final = 0.01
 """… and by this share of the forward."""
+OUTLIER_FORWARDS: Final = 8
+"""With fewer, one that was interrupted looks like a slow layer."""
 SIBLINGS: Final = 4
 """With fewer there is no telling who is the odd one."""
 ATTENTION_SHARE: Final = 0.5
@@ -134,8 +136,9 @@ def time_beyond_flops(portrait: Portrait) -> Iterator[Finding]:
 
 def outlier(portrait: Portrait) -> Iterator[Finding]:
     """A layer that takes much longer than those like it."""
+    few = {each.phase for each in portrait.forwards if each.count < OUTLIER_FORWARDS}
     for (phase, _), group in _groups(portrait.layers):
-        if len(group) < SIBLINGS:
+        if len(group) < SIBLINGS or phase in few:
             continue
         usual = median(each.seconds for each in group)
         spread = 1.4826 * median(abs(each.seconds - usual) for each in group)
@@ -454,10 +457,12 @@ FINDERS: Final[tuple[Finder, ...]] = (
 def _groups(
     layers: Iterable[LayerFacts],
 ) -> Iterator[tuple[tuple[str, str], list[LayerFacts]]]:
-    groups: dict[tuple[str, str], list[LayerFacts]] = {}
+    """Phase and place of siblings: layers of one class in the same place; and the siblings."""
+    groups: dict[tuple[str, str, str], list[LayerFacts]] = {}
     for each in layers:
-        groups.setdefault((each.phase, pattern(each.layer)), []).append(each)
-    yield from groups.items()
+        groups.setdefault((each.phase, pattern(each.layer), each.type), []).append(each)
+    for (phase, place, _), group in groups.items():
+        yield (phase, place if len(group) > 1 else group[0].layer), group
 
 
 def _by_context(point: ContextPoint) -> tuple[str, int]:

@@ -11,11 +11,11 @@ from opentelemetry._logs import SeverityNumber
 
 from llmwatch import semconv
 from llmwatch import semconv_layers as names
-from llmwatch.measure.findings import Finding
-from llmwatch.measure.health import Health
 from llmwatch.signals.observed import Observation
 
 if TYPE_CHECKING:
+    from llmwatch.measure.findings import Finding
+    from llmwatch.measure.health import Health
     from llmwatch.measure.layers import Layer
     from llmwatch.signals.layers import Labels
     from llmwatch.signals.operation import Signals

@@ -117,6 +117,21 @@ def test_an_outlier_takes_half_as_long_again_as_its_siblings(seconds, found):
     assert kinds == ([("outlier", "h.4")] if found else [])
 
 
+def test_a_few_forwards_tell_no_outliers():
+    group = tuple(layer(f"h.{at}", seconds=each) for at, each in enumerate([0.01] * 4 + [0.05]))
+    forwards = (ForwardFacts("prefill", 7, 0.1, 5),)
+    assert find(Portrait("m", group, forwards)) == ()
+    assert [each.layer for each in find(Portrait("m", group))] == ["h.4"]
+
+
+def test_siblings_are_of_one_class():
+    group = tuple(
+        layer(str(at), type="Linear" if at % 2 else "ReLU", share=0.1, flops_share=0.5 * (at % 2))
+        for at in range(2)
+    )
+    assert [each.layer for each in find(Portrait("m", group))] == ["0"]
+
+
 def test_siblings_that_differ_anyway_have_no_outliers():
     times = [0.004, 0.006, 0.01, 0.014, 0.021]
     group = tuple(
