@@ -87,4 +87,6 @@ def _enter(
         return forward.run(module, call, args, kwargs)
     finally:
         with _END:
+            forward.take()
+        with _END:
             watcher.end(forward)

@@ -10,6 +10,8 @@ from llmwatch._guard import Guard
 from llmwatch.measure.layers import Call, LayerSample
 
 if TYPE_CHECKING:
+    from threading import Lock
+
     from torch import nn
 
     from llmwatch.signals.layers import Labels
@@ -35,6 +37,8 @@ class Forward:
     """
 
     failed = False
+    turn: Lock | None = None
+    """Held while it is sampled."""
     trace_id = span_id = 0
 
     def __init__(self, tape: Tape, layout: Layout, beginning: Beginning, model: str) -> None:
@@ -55,8 +59,13 @@ class Forward:
             slot.put(module)
 
     def take(self) -> None:
-        """Take them out; may be done twice."""
-        self._layout.take()
+        """Take them out, and let others have their turn; may be done twice."""
+        try:
+            self._layout.take()
+        finally:
+            turn, self.turn = self.turn, None
+            if turn is not None:
+                turn.release()
 
     def run(
         self, module: nn.Module, call: Callable[..., Any], args: Any, kwargs: dict[str, Any]

@@ -150,8 +150,6 @@ class LayerWatcher:
         self._pending: deque[Forward | BackwardPass] = deque()
         self._lock = Lock()
         self._resolving = Lock()
-        self._turn: Lock | None = None
-        """Held while a forward of this model is sampled."""
         self._closed = False
         self._layout = Layout(model, selection, name)
         for other in registry.living():
@@ -282,7 +280,7 @@ class LayerWatcher:
                 self._layout.take()
                 turn.release()
             else:
-                self._turn = turn
+                forward.turn = turn
         return forward
 
     def _begun(
@@ -329,12 +327,6 @@ class LayerWatcher:
 
     def end(self, forward: Forward) -> None:
         """A sampled forward is over."""
-        try:
-            forward.take()
-        finally:
-            turn, self._turn = self._turn, None
-            if turn is not None:
-                turn.release()
         self._put(forward)
 
     def _put(self, sampled: Forward | BackwardPass) -> None:
@@ -383,6 +375,5 @@ class LayerWatcher:
     def forked(self) -> None:
         """Leave to the parent what it was doing when this process was forked."""
         self._layout.take()
-        self._turn = None
         self._pending.clear()
         self._lock, self._resolving = Lock(), Lock()
