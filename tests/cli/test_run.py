@@ -141,7 +141,7 @@ def test_every_process_of_a_program_reports_once(
     assert sorted(counted(receiver).values()) == [1, 1, 1, 2]
 
 
-APPLICATION = """
+WSGI = """
 import os
 from asking import ask
 
@@ -150,20 +150,37 @@ def application(environ, start_response):
     start_response("200 OK", [("content-type", "text/plain")])
     return [str(os.getpid()).encode()]
 """
+ASGI = """
+import asyncio, os
+from asking import ask
+
+async def application(scope, receive, send):
+    if scope["type"] == "http":
+        await asyncio.to_thread(ask)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": str(os.getpid()).encode()})
+"""
+SERVERS = {
+    "gunicorn": (WSGI, ["--no-control-socket", "--log-level", "error", "--bind", "127.0.0.1:{}"]),
+    "uvicorn": (ASGI, ["--log-level", "error", "--port", "{}"]),
+}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_each_worker_of_gunicorn_reports_once(
-    folder: Path, receiver: HttpReceiver, where: dict[str, str]
+@pytest.mark.parametrize("name", SERVERS)
+def test_each_worker_of_a_server_reports_once(
+    folder: Path, receiver: HttpReceiver, where: dict[str, str], name: str
 ) -> None:
-    """As many spans as requests, from two processes; SIGTERM ends it as ever."""
+    """As many spans as requests, from two processes, forked or spawned; SIGTERM ends it as ever."""
     from tests.collector.collector import free_ports
 
+    pytest.importorskip(name)
     (port,) = free_ports(1)
-    (folder / "program.py").write_text(APPLICATION)
+    program, arguments = SERVERS[name]
+    (folder / "program.py").write_text(program)
     process = programs.start(
-        folder, "run", "gunicorn", "--workers", "2", "--bind", f"127.0.0.1:{port}",
-        "--no-control-socket", "--log-level", "error", "program:application", **where,
+        folder, "run", name, "--workers", "2", *(each.format(port) for each in arguments),
+        "program:application", **where,
         PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
     )  # fmt: skip
     served: Counter[str] = Counter()
