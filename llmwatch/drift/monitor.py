@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from threading import Lock, Thread
 from time import monotonic, time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,6 +33,9 @@ from llmwatch.drift.totals import Tally, Totals
 from llmwatch.drift.verdict import Verdict, judge
 from llmwatch.drift.window import Window
 from llmwatch.errors import ConfigError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _log = logging.getLogger("llmwatch")
 _ADD = Guard("drift.add")
@@ -447,6 +450,29 @@ class DriftMonitor:
         """See `Reference.tail_threshold`, at this monitor's rate of false alarms."""
         reference = self._reference
         return None if reference is None else reference.tail_threshold(self.false_alarm)
+
+    def plot(self, key: str | None = None) -> Figure:
+        """Draw a key: p-values over time, where its items lie, how foreign they are.
+
+        Args:
+            key: As in `add`.
+
+        Returns:
+            A matplotlib figure; a notebook shows it, and its ``savefig`` writes it to a file.
+
+        Raises:
+            ConfigError: If there is no reference yet.
+            MissingExtraError: If the extra ``plots`` is not installed.
+        """
+        from llmwatch.drift.plot import draw
+
+        self.flush()
+        with self._fold:
+            if self._reference is None:
+                raise ConfigError(f"drift monitor {self.name!r} has no reference yet.")
+            window = self._keys.windows.get(key or "")
+            title = f"{self.name} {key or ''}".strip()
+            return draw(title, self._reference, window, self.false_alarm)
 
     def forked(self) -> None:
         """Begin anew in a forked child."""

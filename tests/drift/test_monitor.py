@@ -334,3 +334,34 @@ def test_numbers_can_be_watched_like_vectors():
         assert monitor.status().keys[0].verdict.p_value > 1e-3
         monitor.add(random.normal(size=(400, 1)) + shift)
         assert monitor.status().alarm
+
+
+def test_numbers_whose_spread_shrinks_are_noticed():
+    random = np.random.default_rng(6)
+    monitor = DriftMonitor("length", random.normal(size=(1000, 1)), window=200)
+    assert monitor.wait(60)
+    monitor.add(random.normal(size=(600, 1)) * 0.3)
+    assert monitor.status().alarm
+
+
+@pytest.mark.parametrize("scalar", [False, True])
+def test_pictures_show_verdicts_places_and_residuals(domains, monitor, scalar, tmp_path):
+    pytest.importorskip("matplotlib", reason="needs the extra plots")
+    if scalar:
+        random = np.random.default_rng(7)
+        monitor = DriftMonitor("length", random.normal(size=(1000, 1)), window=200)
+        assert monitor.wait(60)
+        monitor.add(random.normal(size=(600, 1)) + 1)
+    else:
+        monitor.plot().savefig(tmp_path / "empty.png")
+        mixed = np.concatenate([domains.wordnet[1000:1600], domains.bible])
+        monitor.add(mixed)
+    figure = monitor.plot()
+    times, places, residuals = figure.axes
+    assert len(times.lines) == 5
+    assert [len(each.get_offsets()) for each in places.collections] == [
+        500,
+        pytest.approx(200, abs=60),
+    ]
+    assert len(residuals.lines) == 2
+    figure.savefig(tmp_path / "drift.png")
