@@ -15,6 +15,7 @@ from tests.fake_nvml import can_build
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 SHOWS = {
+    "log_records.py": ["harbour: outside, trace 0, span 0", "harbour: asking, trace ", "Rain fell"],
     "chat.py": ["llmwatch chat gpt-4o-mini", "→30 tok", "Rain fell softly"],
     "streaming.py": ["gpt-4o-mini, exhausted:", "gpt-4o-mini, closed:", "gap.p95", "stalls"],
     "async_streams.py": ["Oslo      exhausted   32 chunks", "Valletta  cancelled"],
