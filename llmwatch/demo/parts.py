@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from llmwatch.demo import local, report, report_local, report_machine, smollm2
+import llmwatch
+from llmwatch.demo import local, report, report_layers, report_local, report_machine, smollm2
 from llmwatch.demo.show import Show
 from llmwatch.semconv import ROUTE
 
@@ -28,6 +29,7 @@ def local_model(show: Show) -> None:
         model, tokenizer = smollm2.load()
         progress.remove_task(task)
     answer(show, model, tokenizer)
+    layers(show, model, tokenizer)
 
 
 def answer(show: Show, model: Any, tokenizer: Any) -> None:
@@ -44,6 +46,20 @@ def answer(show: Show, model: Any, tokenizer: Any) -> None:
     spans = [span for span in show.new_spans() if report_local.is_local(span)]
     show.print(report_local.title(spans[0]), report_local.conversation(answered, spans), "")
     show.print(report_local.generations(spans, show.width))
+
+
+def layers(show: Show, model: Any, tokenizer: Any) -> None:
+    """Let it answer once more, and look at its layers in some of its forwards."""
+    task = local.TASKS[-1]
+    with show.progress() as progress:
+        bar = progress.add_task("Looking at its layers", total=local.most_steps([task]))
+        which = ["blocks", "*.self_attn", "*.mlp"]
+        with llmwatch.watch_layers(model, which, every=3, numbers=True) as watcher:
+            watcher.sample_now()  # the prefill
+            local.answer(model, tokenizer, task, lambda: progress.advance(bar))
+            report = watcher.report()
+    show.new_spans()
+    show.print("", report_layers.layers(report.portrait, report.findings[:4], show.width))
 
 
 def remote_model(show: Show) -> None:
