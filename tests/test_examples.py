@@ -28,6 +28,7 @@ SHOWS = {
     "embeddings.py": ["3 texts, 1536 dimensions, 19 tokens", "operation.duration: 2 calls"],
     "content.py": ["Write to (address) when", "Dear guest, the ferry leaves at nine."],
     "gpu.py": ["J per token"],
+    "layers.py": ["backward 1.3      TransformerEncoderLayer", "forward  (model)"],
     "drift.py": ["English\ndrift monitor", "(all): DRIFT", "English again"],
     "existing_collector.py": ["OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318"],
     "generate.py": ["usage.output_tokens              32", "gap.p95", "entropy"],
@@ -41,6 +42,7 @@ SHOWS = {
 """What of its output tells that an example does what it is there for."""
 
 MODELS = {
+    "layers.py": "torch",
     "generate.py": "transformers",
     "batch.py": "transformers",
     "assisted.py": "transformers",

@@ -13,7 +13,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
 
-from llmwatch import semconv, semconv_hardware, semconv_models, semconv_tasks
+from llmwatch import semconv, semconv_hardware, semconv_layers, semconv_models, semconv_tasks
 from llmwatch.semconv import CONVENTION_METRICS, OWN_METRICS, Metric
 
 
@@ -112,6 +112,21 @@ def process_metrics() -> str:
     return metrics_of(semconv_hardware.PROCESS_METRICS.values())
 
 
+def layer_metrics() -> str:
+    """Metrics of the layers of models."""
+    findings = getattr(semconv_layers, "FINDING_METRICS", {})
+    own = [semconv_layers.DURATION, *semconv_layers.LAYER_METRICS.values()]
+    return metrics_of([*own, *findings.values()])
+
+
+def layer_attributes() -> str:
+    """Attributes of what is said about layers."""
+    return table(
+        ["attribute", "meaning"],
+        ([f"`{name}`", meaning] for name, meaning in semconv_layers.ATTRIBUTES.items()),
+    )
+
+
 def hardware_attributes() -> str:
     """Attributes of metrics about the machine."""
     return table(
@@ -189,6 +204,8 @@ TABLES: dict[str, Callable[[], str]] = {
         gpu_peak_metrics,
         torch_metrics,
         process_metrics,
+        layer_metrics,
+        layer_attributes,
         hardware_attributes,
         buckets,
         convention_attributes,
