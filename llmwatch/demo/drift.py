@@ -1,7 +1,7 @@
 """A drift that is raised and cleared, on real sentence embeddings that ship with the demo.
 
-The vectors are MiniLM's of glosses of WordNet, on their 96 main directions and cut to 8 bits;
-the foreign ones are of verses of the King James Bible (the texts are not in there). Licences: WordNet's
+The vectors are MiniLM's of glosses of WordNet, on their 96 main directions and cut to 8 bits; the
+foreign ones are of verses of the King James Bible. The texts are not in there. Licences: WordNet's
 for the glosses, Apache-2.0 for the model; the verses are in the public domain.
 """
 
