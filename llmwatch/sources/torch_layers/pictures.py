@@ -11,7 +11,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from llmwatch.errors import ConfigError
 from llmwatch.measure.findings import MASSIVE, NEAR_IDENTITY
@@ -171,6 +171,7 @@ def _roofline(axes: Axes, portrait: Portrait) -> None:
             fontsize=7, color=COLOURS.get(phase, GREY),
         )  # fmt: skip
     axes.set(xscale="log", yscale="log", xlim=(low, high))
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_title(f"Roofline of {roof.device} in {roof.dtype}: a dot a layer, sized by time")
     axes.set_xlabel("FLOPs a byte")
     axes.set_ylabel("GFLOP/s")
@@ -220,7 +221,8 @@ def _changes(axes: Axes, portrait: Portrait) -> None:
     axes.scatter(range(len(health)), values, color=colours, s=16, zorder=3)
     axes.axhline(1 - NEAR_IDENTITY, color=GREY, lw=0.8, ls=":")
     axes.set_yscale("log")
-    axes.set_title("1 - cosine of input and output: orange is nearly the identity")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_title("1 - cosine of input and output; orange: does little")
     _by_block(axes, health)
 
 
