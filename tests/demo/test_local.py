@@ -40,8 +40,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     model = AutoModelForCausalLM.from_pretrained(folder)
     console = Console(width=100, file=io.StringIO(), highlight=False)
     with Show(console, tmp_path_factory.mktemp("store")) as show:
-        parts.answer(show, model, AutoTokenizer.from_pretrained(folder))
-    spans = sorted(read_spans(show.where), key=lambda span: span.start)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        parts.answer(show, model, tokenizer)
+        parts.layers(show, model, tokenizer)
+    spans = sorted(read_spans(show.where), key=lambda span: span.start)[: len(local.TASKS)]
     return Run(console.file.getvalue(), spans)  # type: ignore[attr-defined]
 
 
@@ -79,6 +81,15 @@ def test_questions_and_answers_are_shown(run: Run) -> None:
     for task in local.TASKS:
         for question in task.questions:
             assert f"> {question}" in run.output
+
+
+def test_the_layers_have_a_map(run: Run) -> None:
+    """A row for decoding, with what attention and MLPs took of it."""
+    _, _, below = run.output.partition("Every layer, sampled")
+    assert "of decode" in below.splitlines()[0]
+    assert "attention" in below
+    assert "MLP" in below
+    assert max(map(len, below.splitlines())) <= 100
 
 
 @pytest.mark.parametrize("width", [80, 100, 120])
