@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import llmwatch
-from llmwatch.demo import local, report, report_layers, report_local, report_machine, smollm2
+from llmwatch.demo import drift, local, report, report_layers, report_local, report_machine, smollm2
 from llmwatch.demo.show import Show
 from llmwatch.semconv import ROUTE
 
@@ -88,6 +88,12 @@ def remote_model(show: Show) -> None:
     show.print(report.stream(closely, stage.exchanges[THE_STREAM][0], show.width))
 
 
+def embeddings(show: Show) -> None:
+    """Real sentences change their kind, and change back."""
+    show.headline("Embeddings, watched for drift")
+    drift.show(show.console)
+
+
 def ending(show: Show) -> None:
     """What a backend would get beside, and where it is."""
     show.headline("What a backend gets of it")
@@ -98,5 +104,5 @@ def ending(show: Show) -> None:
     show.print(report.NEXT)
 
 
-PARTS: tuple[Callable[[Show], None], ...] = (local_model, remote_model)
+PARTS: tuple[Callable[[Show], None], ...] = (local_model, remote_model, embeddings)
 """What is played while llmwatch watches."""
