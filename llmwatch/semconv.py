@@ -506,8 +506,8 @@ ATTRIBUTES: Final[dict[str, str]] = {
     DRIFT_TRACES: "Trace ids of the most foreign items in the window, the most foreign first.",
     DRIFT_IDS: "Ids that up to three of them were added with.",
     DRIFT_REGION: "Number of the reference's region that the window's mean moved to.",
-    DRIFT_REGION_COSINE: "Between that move and the way to the region: near 1, there is more of it; "
-    "small, the move leads to where the reference has nothing.",
+    DRIFT_REGION_COSINE: "Between that move and the way to the region: near 1, there is more of "
+    "it; small, the move leads to where the reference has nothing.",
     DRIFT_REGION_SHARE: "Share of the reference's embeddings in that region.",
     DRIFT_REGION_IDS: "Ids of up to three embeddings of the reference near the region's centre.",
 }

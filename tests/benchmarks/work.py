@@ -140,11 +140,11 @@ def _responses_stream(chunks: int) -> Unit:
     return unit
 
 
-def _streams_at_once(many: int) -> Unit:
+def _streams_at_once(many: int, chunks: int = CHUNKS_EACH) -> Unit:
     client, loop = _aclient(), asyncio.new_event_loop()
 
     async def one() -> None:
-        request = {**CHAT, **STREAMED, **_size(CHUNKS_EACH)}
+        request = {**CHAT, **STREAMED, **_size(chunks)}
         async for _ in await client.chat.completions.create(**request):
             pass
 
@@ -169,6 +169,7 @@ WORK: dict[str, Callable[[], Unit]] = {
     "stream of 256": partial(_chat_stream, 256),
     "responses stream of 256": partial(_responses_stream, 256),
     "4 streams at once": partial(_streams_at_once, 4),
+    "4 streams of 512 at once": partial(_streams_at_once, 4, 512),
     "64 streams at once": partial(_streams_at_once, 64),
     "1 vector of 8": partial(_embeddings, 1, 8, "float"),
     "16 vectors of 8": partial(_embeddings, 16, 8, "float"),

@@ -92,7 +92,7 @@ def test_marks_that_are_missing_are_noticed(tree, lost):
     marks = tree.marks()
     del marks[lost % len(marks)]
     codes, stamps = zip(*marks, strict=True) if marks else ((), ())
-    with pytest.raises(ValueError, match="leave|left"):
+    with pytest.raises(ValueError, match=r"leave|left"):
         calls(LAYERS, codes, stamps)
 
 

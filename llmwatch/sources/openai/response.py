@@ -30,7 +30,7 @@ def get(source: Any, name: str) -> Any:
     extra = getattr(source, "__pydantic_extra__", _NOTHING)
     if extra is not _NOTHING:
         # An object of the client: to ask it for what it has not got would take it 6 µs.
-        return extra.get(name) if extra else None
+        return extra.get(name) if isinstance(extra, dict) else None
     value = getattr(source, name, _NOTHING)
     if value is _NOTHING:  # asked only here whether it is some other mapping: that is slow
         return source.get(name) if isinstance(source, Mapping) else None
