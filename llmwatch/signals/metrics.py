@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("llmwatch")
 _FOLD = Guard("metrics.fold")
+_FEED = Guard("metrics.feed")
 
 QUEUE_WAKE, QUEUE_FULL = 256, 4096
 """Records in the queue at which the worker is woken, and at which the caller folds them itself."""
@@ -81,6 +82,7 @@ class Metrics:
         alone = self._door is None and bool(recorded)
         self._wake_at = 1 if alone else QUEUE_WAKE
         self._worker = Worker(self.flush, RECORD_PAUSE if alone else 0.0)
+        self._feeds: list[Callable[[], None]] = []
         self._in_flight: Callable[[], list[Series]] = list
         self._seen: dict[Series, int] = {}
         self._drops: Callable[[], dict[str, int]] = dict
@@ -129,8 +131,17 @@ class Metrics:
         """Let *source* say what *metric* is whenever a reader collects, until `close`."""
         self._observed.watch(metric, source)
 
+    def feed(self, hand_over: Callable[[], None]) -> None:
+        """Have *hand_over* put what a source still holds, before a reader collects and at `flush`.
+
+        Args:
+            hand_over: Must wait for nobody for long.
+        """
+        self._feeds.append(hand_over)
+
     def flush(self) -> None:
         """Fold everything queued now; the readers get it when they next collect."""
+        self._feed()
         while not self._fold(patient=True):
             self._recorder.drain()
         self._recorder.drain()
@@ -161,7 +172,14 @@ class Metrics:
         if self._door is not None:
             self._door.reset()
 
+    def _feed(self) -> None:
+        if self._counting:
+            for hand_over in self._feeds:
+                with _FEED:
+                    hand_over()
+
     def _before_collection(self) -> None:
+        self._feed()
         # One helping: a reader does not do all the work of an overloaded worker.
         done = self._fold(patient=True)
         self._recorder.drain()

@@ -250,6 +250,7 @@ class Signals:
         self.late: deque[Operation] = deque()
         """Operations that the collector found; they are finished at the next occasion."""
         self._observed: list[tuple[semconv.Metric, Source]] = []
+        self._feeds: list[Callable[[], None]] = []
         self._at_close: list[Callable[[], object]] = []
         self._versions = semconv.versions(config.semconv)
         self._metric_keys = tuple(
@@ -263,12 +264,19 @@ class Signals:
         if metrics is not self.metrics:
             for metric, source in self._observed:
                 metrics.observe(metric, source)
+            for hand_over in self._feeds:
+                metrics.feed(hand_over)
         self.tracer, self.metrics, self.events = tracer, metrics, events
 
     def observe(self, metric: semconv.Metric, source: Source) -> None:
         """Let *source* say what *metric* is whenever a reader collects, wherever metrics go."""
         self._observed.append((metric, source))
         self.metrics.observe(metric, source)
+
+    def feed(self, hand_over: Callable[[], None]) -> None:
+        """Have *hand_over* put what a source holds before a reader collects: see `Metrics.feed`."""
+        self._feeds.append(hand_over)
+        self.metrics.feed(hand_over)
 
     def at_close(self, callback: Callable[[], object]) -> None:
         """Call *callback* after the last collection: what is observed must live until then."""

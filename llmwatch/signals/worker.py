@@ -17,11 +17,15 @@ class Worker:
     Args:
         work: What to do.
         pause: Seconds between waking and working, so that more can gather.
+        name: Of the thread.
     """
 
-    def __init__(self, work: Callable[[], None], pause: float = 0.0) -> None:
+    def __init__(
+        self, work: Callable[[], None], pause: float = 0.0, name: str = "llmwatch-metrics"
+    ) -> None:
         self._work = work
         self._pause = pause
+        self._name = name
         self._closing = Event()
         self._asked = False
         self.reset()
@@ -61,7 +65,7 @@ class Worker:
             return True  # somebody else is at it
         try:
             if self._thread is None:
-                thread = Thread(target=self._run, name="llmwatch-metrics", daemon=True)
+                thread = Thread(target=self._run, name=self._name, daemon=True)
                 thread.start()
                 self._thread = thread
         except RuntimeError:  # no more threads: out of them, or the interpreter is ending

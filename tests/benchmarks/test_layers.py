@@ -82,13 +82,14 @@ def rounds(request) -> int:
     return 10 if request.config.getoption("--quick") else 300
 
 
-def ratios(one, other, rounds: int) -> tuple[float, float]:
+def ratios(one, other, rounds: int, between=lambda: None) -> tuple[float, float]:
     """Median time of one, and median ratio of neighbouring turns of the other to it."""
     times, found = [], []
     for turn in range(rounds):
         pair = (one, other) if turn % 2 else (other, one)
         took = {}
         for function in pair:
+            between()
             began = perf_counter()
             function()
             took[function] = perf_counter() - began
@@ -125,27 +126,46 @@ def test_a_forward_that_is_not_sampled(overhead, rounds):
 
 @pytest.mark.parametrize(
     ("layers", "most"),
-    [(None, 1.02), ("blocks", 1.10), ("all", 1.50)],
+    [(None, 1.02), ("blocks", 1.03), ("all", 1.10)],
     ids=["A/A", "blocks", "all"],
 )
 def test_a_sampled_forward(overhead, rounds, layers, most):
-    """Each forward of the watched model is sampled."""
+    """Each forward of the watched model is sampled. What is summed up afterwards is no part of a
+    forward: it is done between the turns, and has a row of its own."""
     torch.manual_seed(0)
     plain, watched = Model().eval(), Model().eval()
     watched.load_state_dict(plain.state_dict())
     ids = torch.arange(TOKENS).reshape(1, -1)
     watcher = None if layers is None else watch_layers(watched, layers, every=1, flops=False)
+    sums = []
+
+    def sum_up() -> None:
+        if watcher is not None and watcher._pending:
+            began = perf_counter()
+            watcher.resolve()
+            sums.append(perf_counter() - began)
+
     with torch.inference_mode():
         for model in (plain, watched) * 5:
             model(ids)
-        took, ratio = ratios(lambda: plain(ids), lambda: watched(ids), rounds)
+        took, ratio = ratios(lambda: plain(ids), lambda: watched(ids), rounds, sum_up)
     if watcher is not None:
         watcher.close()
     what = "layers: a model and its twin (A/A)" if layers is None else f"layers: sampled, {layers}"
     overhead("Inside", what, seconds(took * ratio), f"not watched: {seconds(took)}", ratio, most)
+    if layers is not None:
+        overhead(
+            "Inside",
+            f"layers: summing up a sampled forward on another thread, {layers}",
+            seconds(median(sums)),
+            f"a forward: {seconds(took)}",
+            median(sums) / took,
+            0.25,
+        )
     if layers == "blocks":
-        # One forward a second carries the cost of sampling, all others that of the entry.
-        share = 1 + (ratio - 1) * took / INTERVAL + 1.5e-6 / took
+        # One forward a second carries the cost of sampling, all others that of the entry; what is
+        # summed up takes that time from somebody.
+        share = 1 + ((ratio - 1) * took + median(sums)) / INTERVAL + 1.5e-6 / took
         overhead(
             "Inside",
             "layers: blocks at the default rate, computed",

@@ -165,7 +165,7 @@ class BackwardPass:
         self._passing = passing
         self._forward = forward
         self.beginning = forward.beginning
-        self.labels = forward.labels
+        self.about = forward.about
 
     @property
     def done(self) -> bool:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llmwatch._guard import Guard
 from llmwatch.measure.layers import Call, LayerSample
+from llmwatch.signals import active
+from llmwatch.signals.layers import span_of_now
+from llmwatch.sources.torch_layers.ranks import rank_attributes
 
 if TYPE_CHECKING:
     from threading import Lock
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from llmwatch.signals.layers import Labels
+    from llmwatch.signals.operation import Signals
+    from llmwatch.signals.readings import Dimensions
     from llmwatch.sources.torch_layers.layout import Layout
     from llmwatch.sources.torch_layers.observe import Beginning
     from llmwatch.sources.torch_layers.tape import Tape
@@ -24,6 +29,28 @@ _LOOK = Guard("layers.look")
 
 MODEL = 0
 """Number of the model itself among its layers."""
+
+
+class About(NamedTuple):
+    """What is true of a forward while it runs, and may be otherwise when it is summed up."""
+
+    model: str
+    """What it is called."""
+    dtype: str | None
+    labels: Labels
+    """What its layers are called in metrics."""
+    signals: Signals | None
+    """Of the session it belongs to; None: there is none."""
+    more: Dimensions
+    """Attributes of the process: rank and the like."""
+    trace_id: int
+    span_id: int
+
+
+def _about(layout: Layout, model: str) -> About:
+    signals = active.signals
+    more = () if signals is None else rank_attributes()
+    return About(model, layout.dtype, layout.labels, signals, more, *span_of_now())
 
 
 class Forward:
@@ -39,18 +66,12 @@ class Forward:
     failed = False
     turn: Lock | None = None
     """Held while it is sampled."""
-    trace_id = span_id = 0
 
     def __init__(self, tape: Tape, layout: Layout, beginning: Beginning, model: str) -> None:
         self.tape = tape
         self.beginning = beginning
-        self.model = model
+        self.about = _about(layout, model)
         self._layout = layout
-
-    @property
-    def labels(self) -> Labels:
-        """What its layers are called in metrics."""
-        return self._layout.labels
 
     def put(self, modules: list[nn.Module]) -> None:
         """Put the wrappers in place."""
@@ -96,6 +117,12 @@ class Forward:
         return output
 
     @property
+    def is_timed(self) -> bool:
+        """False where its times mean nothing: it failed, or a look took time inside its layers."""
+        disturbed = any(look.around is not None for look in self.tape.looks)
+        return not (self.failed or self.tape.void or disturbed)
+
+    @property
     def done(self) -> bool:
         """Whether all times are known. Asks, and never waits."""
         return self.tape.done
@@ -106,8 +133,7 @@ class Forward:
         Raises:
             ValueError: If marks are missing.
         """
-        disturbed = any(look.around is not None for look in self.tape.looks)
-        if self.failed or self.tape.void or disturbed:
+        if not self.is_timed:
             return None
         calls, beginning = self.tape.calls(), self.beginning
         self.tape.release()
@@ -117,9 +143,9 @@ class Forward:
         self, phase: str, started_at: int, total: float, calls: tuple[Call, ...]
     ) -> LayerSample:
         """Times, with what else is known."""
-        beginning = self.beginning
+        beginning, about = self.beginning, self.about
         return LayerSample(
-            self.model,
+            about.model,
             phase,
             beginning.device,
             started_at,
@@ -127,9 +153,9 @@ class Forward:
             calls,
             beginning.shapes,
             beginning.tokens,
-            self._layout.dtype,
-            self.trace_id,
-            self.span_id,
+            about.dtype,
+            about.trace_id,
+            about.span_id,
         )
 
     def tell(self, sample: LayerSample | None) -> None:

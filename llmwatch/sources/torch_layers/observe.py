@@ -51,7 +51,7 @@ class Look:
         """It has run, and raised nothing."""
 
     def end(self, sample: LayerSample | None) -> None:
-        """The forward is over, and its times are known: on an accelerator later, on any thread.
+        """The forward is over, and its times are known: later, on any thread, or never.
 
         Args:
             sample: Its times; None where it failed or was not timed.

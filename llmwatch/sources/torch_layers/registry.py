@@ -10,6 +10,8 @@ from threading import Lock
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
+from llmwatch.sources.torch_layers import backlog
+
 if TYPE_CHECKING:
     from llmwatch.sources.torch_layers.watcher import LayerWatcher
 
@@ -28,9 +30,12 @@ def add(watcher: LayerWatcher) -> None:
 
 
 def remove(watcher: LayerWatcher) -> None:
-    """Forget a watcher."""
+    """Forget a watcher. With the last one our thread ends."""
     with _lock:
         _watchers.discard(watcher)
+        last = not _watchers
+    if last:
+        backlog.close()
 
 
 def living() -> list[LayerWatcher]:
@@ -42,6 +47,7 @@ def living() -> list[LayerWatcher]:
 def _forked() -> None:
     global _lock, turn
     _lock, turn = Lock(), Lock()
+    backlog.forked()
     for watcher in living():
         watcher.forked()
 

@@ -46,6 +46,7 @@ class Source:
             signals.observe(names.LAYER_METRICS[key], observe)
         for key, metric in names.FINDING_METRICS.items():
             signals.observe(metric, partial(_judged, key, signals))
+        signals.feed(_sum_up)
         self._patches = Patches("layers", [Patch(*each, self._load) for each in LOADERS])
         if self._layers is not None:
             self._patches.install()
@@ -87,6 +88,11 @@ LOADERS = (("transformers.modeling_utils", "PreTrainedModel.from_pretrained"),)
 """What loads models."""
 
 
+def _sum_up() -> None:
+    for watcher in registry.living():
+        watcher.resolve()
+
+
 def _shares() -> list[Observation]:
     more = rank_attributes()
     return [
@@ -114,6 +120,7 @@ def _judged(key: str, signals: Signals) -> list[Observation]:
     for each in registry.living():
         if each.analysis is None:
             continue
+        each.resolve()
         judge = each.analysis.judge
         tell_changes(signals, each.name, *judge.judge(), more)
         if key == "findings":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from functools import partial
-from threading import Lock
+from threading import Lock, RLock
 from typing import TYPE_CHECKING, Any, Self
 from weakref import ref
 
@@ -19,9 +19,8 @@ from torch import nn
 from llmwatch._guard import Guard
 from llmwatch.errors import ConfigError
 from llmwatch.measure.layers import Layer, LayerSample, LayerTotal, Totals
-from llmwatch.signals import active
-from llmwatch.signals.layers import Measured, span_of_now, tell
-from llmwatch.sources.torch_layers import copies, registry
+from llmwatch.signals.layers import Measured, tell
+from llmwatch.sources.torch_layers import backlog, copies, registry
 from llmwatch.sources.torch_layers.backward import BackwardLook, BackwardPass, Passing
 from llmwatch.sources.torch_layers.describe import (
     is_traced,
@@ -36,7 +35,6 @@ from llmwatch.sources.torch_layers.given import given_of
 from llmwatch.sources.torch_layers.layout import Layout
 from llmwatch.sources.torch_layers.observe import Beginning, Look, Observer
 from llmwatch.sources.torch_layers.options import Options
-from llmwatch.sources.torch_layers.ranks import rank_attributes
 from llmwatch.sources.torch_layers.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -56,6 +54,12 @@ MOST_SAMPLES = 64
 
 MOST_PENDING = 8
 """Sampled passes that may wait for a device to finish them; then the oldest is given up."""
+
+MOST_QUEUED, MOST_CALLS_QUEUED = 256, 20_000
+"""Sampled passes, and calls in them, that may wait to be summed up; then no more are sampled."""
+
+PATIENCE = 1.0
+"""Seconds that a reader waits for another thread that is summing up."""
 
 _TELL = Guard("layers.tell")
 _RESOLVE = Guard("layers.resolve")
@@ -140,8 +144,7 @@ class LayerWatcher:
         """Who is asked at the beginning of each sampled forward whether to look at it."""
         self.analysis: Analysis | None = None
         """What is known beside times, if `analyse` asked for it."""
-        self.given_up = 0
-        """Sampled passes whose times never came to be known."""
+        self._given_up = 0
         self._model = ref(model)
         self._selection = selection
         self._memory = memory
@@ -149,7 +152,8 @@ class LayerWatcher:
         self._samples: deque[LayerSample] = deque(maxlen=MOST_SAMPLES)
         self._pending: deque[Forward | BackwardPass] = deque()
         self._lock = Lock()
-        self._resolving = Lock()
+        self._resolving = RLock()
+        """Whoever holds it sums up; what an observer does then may ask for what is known."""
         self._closed = False
         self._layout = Layout(model, selection, name)
         for other in registry.living():
@@ -184,8 +188,15 @@ class LayerWatcher:
     @property
     def passes(self) -> dict[str, int]:
         """How many passes were sampled, by phase."""
+        self.resolve()
         with self._lock:
             return dict(self._totals.passes)
+
+    @property
+    def given_up(self) -> int:
+        """Sampled passes whose times never came to be known, or that nobody had time to sum up."""
+        self.resolve()
+        return self._given_up
 
     @property
     def labels(self) -> Labels:
@@ -269,6 +280,9 @@ class LayerWatcher:
         phase = phase_of(kwargs)
         if self._closed or not self.schedule.due(phase) or is_traced():
             return None
+        if self._is_full:
+            self._given_up += 1
+            return None
         turn = registry.turn
         if not turn.acquire(blocking=False):
             return None
@@ -286,7 +300,6 @@ class LayerWatcher:
     def _begun(
         self, model: nn.Module, phase: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Forward | None:
-        self.resolve()
         layout = self._layout
         modules = layout.modules(model)
         if modules is None:
@@ -313,7 +326,6 @@ class LayerWatcher:
         forward = Forward(tape, layout, beginning, self.name)
         if passing is not None:
             passing.then = partial(self._put, BackwardPass(passing, forward))
-        forward.trace_id, forward.span_id = span_of_now()
         forward.put(modules)
         return forward
 
@@ -327,15 +339,30 @@ class LayerWatcher:
 
     def end(self, forward: Forward) -> None:
         """A sampled forward is over."""
-        self._put(forward)
+        if forward.is_timed:
+            self._put(forward)
+        else:
+            forward.tell(None)
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether as much waits to be summed up as may."""
+        many = len(self._pending)
+        if many <= MOST_PENDING:
+            return False
+        return many >= MOST_QUEUED or many * len(self.layers) >= MOST_CALLS_QUEUED
 
     def _put(self, sampled: Forward | BackwardPass) -> None:
         self._pending.append(sampled)
-        self.resolve()
+        if self._closed or not backlog.wake(self):
+            self.resolve()
 
     def resolve(self) -> None:
-        """Take up the passes whose times are known by now. Never waits, for a device or anybody."""
-        if not self._resolving.acquire(blocking=False):
+        """Take up the passes whose times are known by now. Never waits for a device.
+
+        Cost: 5 µs for each call of a layer, on the thread that does it.
+        """
+        if not self._resolving.acquire(timeout=PATIENCE):
             return
         try:
             while self._pending:
@@ -351,12 +378,12 @@ class LayerWatcher:
             self._resolving.release()
 
     def _take_up(self, forward: Forward | BackwardPass, *, known: bool) -> None:
+        if not known:
+            self._given_up += 1
+            return
         sample = None
         try:
-            if known:
-                sample = forward.sample()
-            else:
-                self.given_up += 1
+            sample = forward.sample()
         finally:
             forward.tell(sample)
         if sample is None:
@@ -367,13 +394,13 @@ class LayerWatcher:
         for observer in self.observers:
             with _LOOK:
                 observer.sampled(forward.beginning, sample)
-        signals = active.signals
-        if signals is not None:
+        about = forward.about
+        if about.signals is not None:
             with _TELL:
-                tell(signals, Measured(sample, forward.labels, rank_attributes()))
+                tell(about.signals, Measured(sample, about.labels, about.more))
 
     def forked(self) -> None:
         """Leave to the parent what it was doing when this process was forked."""
         self._layout.take()
         self._pending.clear()
-        self._lock, self._resolving = Lock(), Lock()
+        self._lock, self._resolving = Lock(), RLock()

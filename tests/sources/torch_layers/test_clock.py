@@ -134,6 +134,7 @@ def test_events_are_used_again(watch, device):
     with watch(net, "blocks") as watcher:
         for _ in range(100):
             net(X)
+            assert watcher.samples
         assert len(watcher.samples) == 64
     assert device.made == 5
 
@@ -233,6 +234,7 @@ def test_backward_passes_are_timed_by_the_device(watch, device):
     net = nn.Sequential(nn.Embedding(32, WIDTH), nn.Sequential(Block(3), Block(5), Block(8)))
     with watch(net, "blocks") as watcher:
         out = net(IDS)
+        assert len(watcher.samples) == 1
         device.done = lambda event: False
         out.sum().backward()
         assert [each.phase for each in watcher.samples] == ["forward"]

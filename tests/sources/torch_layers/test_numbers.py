@@ -268,6 +268,7 @@ def test_drift_says_where_in_the_model_inputs_begin_to_look_new(watch):
     with torch.inference_mode(), watch(model, "blocks", drift=monitors) as watcher:
         for _ in range(10):
             model(torch.randint(0, 25, (16, 6)))
+        assert len(watcher.samples) == 10
         assert all(each.wait(60) for each in monitors.values())
         for _ in range(20):
             model(torch.randint(25, 50, (16, 6)))
