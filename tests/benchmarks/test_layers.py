@@ -183,18 +183,23 @@ def test_memory_stays_over_many_sampled_forwards(overhead, request):
     many = 2_000 if request.config.getoption("--quick") else 1_000_000
     model = nn.Sequential(nn.Identity(), nn.Identity())
     x = torch.ones(1)
-    with torch.inference_mode(), watch_layers(model, every=1, flops=False):
-        for _ in range(1000):
-            model(x)
+    with torch.inference_mode(), watch_layers(model, every=1, flops=False) as watcher:
+
+        def run(forwards: int) -> None:
+            for _ in range(forwards // 100):
+                for _ in range(100):
+                    model(x)
+                watcher.resolve()  # the thread that does so would fall behind
+
+        run(1000)
         tracemalloc.start(1)
         before = tracemalloc.get_traced_memory()[0]
-        for _ in range(min(many, 20_000)):
-            model(x)
+        run(min(many, 20_000))
         grown = tracemalloc.get_traced_memory()[0] - before
         tracemalloc.stop()
         held = _resident()
-        for _ in range(many):
-            model(x)
+        run(many)
+        assert watcher.given_up == 0
         grown = max(grown, _resident() - held)
     overhead(
         "Inside",

@@ -120,7 +120,7 @@ class Forward:
     def is_timed(self) -> bool:
         """False where its times mean nothing: it failed, or a look took time inside its layers."""
         disturbed = any(look.around is not None for look in self.tape.looks)
-        return not (self.failed or self.tape.void or disturbed)
+        return not (self.failed or self.tape.void or self.tape.is_full or disturbed)
 
     @property
     def done(self) -> bool:

@@ -8,7 +8,7 @@ a compiled region is guarded against the very change that sampling makes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 from weakref import ref
@@ -27,6 +27,9 @@ CONTAINERS = (nn.ModuleList, nn.Sequential, nn.ModuleDict)
 _CALLED_BY_NOBODY = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 MOST_LAYERS = 4096
 
+COMPILED = "_compiled_call_impl"
+"""Where a module keeps what `module.compile()` made of it, in its dict."""
+
 
 class Node(NamedTuple):
     """A watched module, or one on the way to one."""
@@ -36,10 +39,12 @@ class Node(NamedTuple):
     key: str
     """Its name there."""
     module: ref[nn.Module]
+    kind: type[nn.Module]
+    """Its class."""
     number: int | None
     """Index of its layer; None: it is only on the way."""
-    opaque: bool
-    """Whether it is compiled or scripted."""
+    compiled: bool
+    """Whether `module.compile()` was called."""
     children: int
     """How many it has."""
 
@@ -57,26 +62,33 @@ class Plan(NamedTuple):
     """For each layer, the watched layer that it lies in."""
 
     def modules(self) -> list[nn.Module] | None:
-        """The watched modules, by number; None if the model is not what it was any more."""
+        """The watched modules, by number; None if the model is not what it was any more.
+
+        Cost: 0.6 µs a module.
+        """
         found: list[nn.Module] = []
-        on_the_way: list[nn.Module] = []
-        for node in self.nodes:
-            module = node.module()
-            if module is None or is_opaque(module) != node.opaque:
+        on_the_way: list[Mapping[str, nn.Module | None]] = []
+        for parent, key, reference, kind, number, compiled, children in self.nodes:
+            module = reference()
+            # Whether it is scripted is a matter of its class.
+            if module is None or type(module) is not kind:
                 return None
-            if len(module._modules) != node.children:
+            if (module.__dict__.get(COMPILED) is not None and is_compiled(module)) is not compiled:
                 return None
-            if node.parent >= 0 and on_the_way[node.parent]._modules.get(node.key) is not module:
+            inside = module._modules
+            if len(inside) != children:
                 return None
-            on_the_way.append(module)
-            if node.number is not None:
+            if parent >= 0 and on_the_way[parent].get(key) is not module:
+                return None
+            on_the_way.append(inside)
+            if number is not None:
                 found.append(module)
         return found
 
 
 def is_compiled(module: nn.Module) -> bool:
     """Whether `module.compile()` was called; a watcher of our own in that place is no compiler."""
-    compiled = module.__dict__.get("_compiled_call_impl")
+    compiled = module.__dict__.get(COMPILED)
     return compiled is not None and getattr(compiled, "beneath", compiled) is not None
 
 
@@ -247,8 +259,9 @@ def _planned(tree: list[_Found], wanted: set[int], blocks: dict[int, int]) -> Pl
             node_of.get(tree[at].parent, -1),
             tree[at].key,
             ref(tree[at].module),
+            type(tree[at].module),
             number_of.get(at),
-            is_opaque(tree[at].module),
+            is_compiled(tree[at].module),
             len(tree[at].module._modules),
         )
         for at in order

@@ -12,19 +12,20 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from threading import get_ident
+from time import perf_counter_ns
 from typing import Any
 from weakref import ref
 
 from torch import nn
 
 from llmwatch._guard import Guard
-from llmwatch.sources.torch_layers.select import is_compiled
+from llmwatch.sources.torch_layers.select import COMPILED, is_compiled
 from llmwatch.sources.torch_layers.tape import Tape
 
 _MARK = Guard("layers.mark")
 _LOOK = Guard("layers.look")
 
-FORWARD, COMPILED = "forward", "_compiled_call_impl"
+FORWARD = "forward"
 
 
 class Shared:
@@ -66,7 +67,9 @@ class Slot:
     def put(self, module: nn.Module) -> None:
         """Put the wrapper in place. Cost: 0.5 µs."""
         own = module.__dict__
-        self.key = COMPILED if is_compiled(module) else FORWARD
+        # Most have nothing there, and a look costs less than a call.
+        compiled = own.get(COMPILED) is not None and is_compiled(module)
+        self.key = COMPILED if compiled else FORWARD
         self.inherited = self.key not in own
         self.original = module.forward if self.inherited else own[self.key]
         self.placed = True
@@ -146,13 +149,22 @@ def _watched(slot: Slot, /, *args: Any, **kwargs: Any) -> Any:
         return original(*args, **kwargs)
     if tape.looks:
         return _looked_at(slot, tape, original, args, kwargs)
+    append, number = tape.append, slot.number
+    if append is not None:
+        append(number)
+        append(perf_counter_ns())
+        try:
+            return original(*args, **kwargs)
+        finally:
+            append(~number)
+            append(perf_counter_ns())
     with _MARK:
-        tape.mark(slot.number)
+        tape.mark(number)
     try:
         return original(*args, **kwargs)
     finally:
         with _MARK:
-            tape.mark(~slot.number)
+            tape.mark(~number)
 
 
 def _looked_at(
