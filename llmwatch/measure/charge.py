@@ -130,6 +130,18 @@ class Ledger:
         """It was none of those that are charged, after all."""
         self._running.pop(key, None)
 
+    def forget(self) -> None:
+        """Who ran is not known any more: what waits to be shared is nobody's."""
+        self._running.clear()
+        requests, idle, unattributed = self.totals
+        for interval in self._intervals:
+            start = max(interval.start, self._shared_until or interval.start)
+            part = (interval.end - start) / (interval.end - interval.start)
+            unattributed += (interval.ours + interval.others) * part
+        self._intervals.clear()
+        self.totals = Totals(requests, idle, unattributed)
+        self._shared_until = None if self._last is None else self._last[0]
+
     def poll(self, at: float, gpus: Iterable[Gpu]) -> None:
         """This is what the GPUs said; a device that said nothing is left out."""
         now = {gpu.device.id: gpu for gpu in gpus}

@@ -7,7 +7,10 @@ meter and reads a slot, and sources come and go.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
+from threading import Lock
+from time import monotonic
 from weakref import WeakKeyDictionary
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
@@ -15,12 +18,45 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from llmwatch._guard import Guard
 from llmwatch.semconv import Metric
 
-__all__ = ["Observation", "Observed", "Source"]
+__all__ = ["FRESH", "Observation", "Observed", "Reading", "Source"]
+
+FRESH = 0.05
+"""Seconds that a `Reading` answers for: the questions of one collection come within less."""
 
 Source = Callable[[], list[Observation]]
 
 _OBSERVE = Guard("metrics.observe")
 _slots: WeakKeyDictionary[Meter, dict[str, _Slot]] = WeakKeyDictionary()
+
+
+class Reading:
+    """One reading for all the questions of one collection, or of readers that collect at once.
+
+    Args:
+        read: Observations by key.
+
+    In a forked child it starts anew: what was read was the parent's, and so was a lock held.
+    """
+
+    def __init__(self, read: Callable[[], dict[str, list[Observation]]]) -> None:
+        self._read = read
+        self._last: dict[str, list[Observation]] = {}
+        self._last_at = -FRESH
+        self._reset()
+
+    def __call__(self, key: str) -> list[Observation]:
+        """What was read under *key* within the last `FRESH` seconds, or is now."""
+        if self._pid != os.getpid():
+            self._reset()
+        with self._lock:
+            if monotonic() - self._last_at >= FRESH:
+                self._last = self._read()
+                self._last_at = monotonic()
+            return self._last.get(key, [])
+
+    def _reset(self) -> None:
+        self._pid, self._lock = os.getpid(), Lock()
+        self._last_at = -FRESH
 
 
 class _Slot:

@@ -196,6 +196,23 @@ def test_several_gpus_add_up():
     assert settled == Charge(0.5, 0.8, 200, 200, pytest.approx(80), "counter", 4)
 
 
+def test_what_is_forgotten_is_nobodys_and_is_not_lost():
+    """The totals go on: they are still what the counter advanced."""
+    ledger = Ledger()
+    polled(ledger, [0])
+    ledger.start("a", 0.5)
+    polled(ledger, [1, 2])
+    ledger.settle()  # idle until 0.5; the rest waits
+    ledger.forget()
+    ledger.finish("a", 2.5, 100)
+    ledger.start("b", 2)
+    polled(ledger, [3, 4])
+    ledger.finish("b", 3.5, 100)
+    polled(ledger, [5])
+    assert list(ledger.settle()) == ["b"]
+    assert ledger.totals == pytest.approx(Totals(requests=15, idle=20, unattributed=15))
+
+
 def test_what_is_dropped_counts_as_idle():
     ledger = Ledger()
     polled(ledger, [0])

@@ -13,6 +13,9 @@ from weakref import WeakSet
 FORK_WAIT = 1.0
 """Seconds that a fork waits for a query under way: a driver may hang."""
 
+CLOSE_WAIT = 1.0
+"""Seconds that the end of watching waits for one; then the library is left as it is."""
+
 
 class Alone:
     """To be entered; also by the thread that is in it."""
@@ -27,6 +30,10 @@ class Alone:
         if self._pid != os.getpid():
             self._lock, self._pid = RLock(), os.getpid()
         return self._lock
+
+    def enter_within(self, seconds: float) -> bool:
+        """Enter, unless another is in there for so long; True asks for an `__exit__`."""
+        return bool(self.lock.acquire(timeout=seconds))
 
     def __enter__(self) -> None:
         self.lock.acquire()

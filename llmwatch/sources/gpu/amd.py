@@ -18,7 +18,7 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from llmwatch.measure.machine import Device, Gpu
-from llmwatch.sources.gpu.alone import Alone
+from llmwatch.sources.gpu.alone import CLOSE_WAIT, Alone
 from llmwatch.sources.gpu.amd_reading import Ask, answered, glance, known, read
 from llmwatch.sources.gpu.probe import NoGpuError
 from llmwatch.sources.gpu.visible import in_order
@@ -67,10 +67,14 @@ class Amd:
 
     def close(self) -> None:
         """See `probe.Probe.close`. Who loaded the binding before us keeps the library open."""
-        with self._alone:
+        if not self._alone.enter_within(CLOSE_WAIT):
+            return
+        try:
             smi, self._smi = self._smi, None
             if smi is not None and self._ours_to_close and self._pid == os.getpid():
                 self._call("AMD SMI", smi.amdsmi_shut_down, smi)
+        finally:
+            self._alone.__exit__()
 
     def _of_each(self, look: Callable[[Device, Ask, Any], Gpu]) -> list[Gpu]:
         with self._alone:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import count
-from threading import Event, Lock, Thread, current_thread
+from threading import Condition, Event, Thread
 from time import perf_counter
 from typing import NamedTuple
 
@@ -38,7 +38,13 @@ HOLD_LIMIT = 30.0
 """Seconds after which an operation is told of without its energy: one beside it still runs."""
 
 WAIT = 1.0
-"""Seconds that a flush waits for a poll under way: a driver may hang."""
+"""Seconds that a flush waits for a poll: a driver may hang."""
+
+HANGS = 5.0
+"""Seconds after which a poll is not waited for by those that end: they are told of without it."""
+
+FEW = 10
+"""Held operations that one which ends lets go of meanwhile: it must not be held up either."""
 
 MOST_NOTES = 10_000
 """Starts and ends between two polls; were there more, the oldest are forgotten."""
@@ -87,10 +93,11 @@ class Attribution:
             each for each in self._signals.listeners if each is not self
         )
         if self._pid == os.getpid():
-            self._stop.set()
-            if self._thread is not None and self._thread is not current_thread():
-                self._thread.join(WAIT)
             self.release()
+            self._stop = True
+            self._wake.set()
+            if self._thread is not None:
+                self._thread.join(WAIT)
 
     # --- on the caller's thread ------------------------------------------------------------------
 
@@ -120,6 +127,10 @@ class Attribution:
         """See `operation.Holder`."""
         if not operation.ticket or not self._watching or len(self._held) >= MOST_HELD:
             return False
+        if self._begun != self._done and perf_counter() - self._begun_at > HANGS:
+            for ticket in list(self._held)[:FEW]:
+                self._complete(ticket, None)
+            return False
         self._held[operation.ticket] = _Held(operation, record)
         self._end(operation, record)
         return True
@@ -140,14 +151,21 @@ class Attribution:
         if self._pid != os.getpid():
             return
         if self._held:
-            with _POLL:
-                self._poll()
+            with self._changed:
+                wanted = self._begun + 1
+                self._wake.set()
+                self._changed.wait_for(lambda: self._done >= wanted, WAIT)
         for ticket in list(self._held):
             self._complete(ticket, None)
 
     def _reset(self) -> None:
         self._pid = os.getpid()
-        self._stop = Event()
+        self._stop = False
+        self._wake = Event()
+        self._changed = Condition()
+        self._begun = self._done = 0
+        """Polls."""
+        self._begun_at = 0.0
         self._thread: Thread | None = None
         self._tickets = count(1)
         self._ledger = Ledger()
@@ -156,7 +174,6 @@ class Attribution:
         )
         self._held: dict[int, _Held] = {}
         self.peaks = Peaks()
-        self._polling = Lock()
         self._watching = False
 
     def _start(self) -> None:
@@ -168,21 +185,21 @@ class Attribution:
         self._thread = thread
 
     def _run(self) -> None:
-        while True:
+        while not self._stop:
+            self._wake.clear()
+            self._begun_at = perf_counter()
+            self._begun += 1
             with _POLL:
                 self._poll()
-            if self._stop.wait(self._interval):
-                return
+            with self._changed:
+                self._done = self._begun
+                self._changed.notify_all()
+            if not self._stop:
+                self._wake.wait(self._interval)
 
     def _poll(self) -> None:
-        if not self._polling.acquire(timeout=WAIT):
-            return
-        try:
-            at = perf_counter()
-            settled = self._look(at)
-        finally:
-            self._polling.release()
-        for ticket, charge in settled.items():
+        at = perf_counter()
+        for ticket, charge in self._look(at).items():
             self._complete(ticket, charge)
         for ticket, held in list(self._held.items()):
             if at - held.ended > HOLD_LIMIT:
@@ -195,6 +212,8 @@ class Attribution:
         self.peaks.note(seen)
         gpus = _counted(seen)
         self._watching = bool(gpus)
+        if len(self._notes) == MOST_NOTES:  # some are missing: who runs is not known any more
+            self._ledger.forget()
         for _ in range(len(self._notes)):
             what, arguments = self._notes.popleft()
             what(*arguments)

@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from llmwatch.measure.machine import Device, Gpu
-from llmwatch.sources.gpu.alone import Alone
+from llmwatch.sources.gpu.alone import CLOSE_WAIT, Alone
 from llmwatch.sources.gpu.library import DeviceLostError, Library
 from llmwatch.sources.gpu.probe import NoGpuError
 from llmwatch.sources.gpu.queries import Queries
@@ -45,6 +45,7 @@ class Nvidia:
         self._missing: str | None = None
         self._missing_at = 0.0
         self._lost: set[str] = set()
+        self._closes = 0
 
     def read(self) -> Sequence[Gpu]:
         """See `probe.Probe.read`."""
@@ -56,22 +57,40 @@ class Nvidia:
 
     def close(self) -> None:
         """See `probe.Probe.close`."""
-        with self._alone:
-            if self._library.is_open:
-                self._library.close()
-            self._ours, self._listed_at, self._missing = [], None, None
+        self._closes += 1
+        if not self._alone.enter_within(CLOSE_WAIT):
+            return  # the thread that is in there lets go, should the driver ever answer it
+        try:
+            self._let_go()
+        finally:
+            self._alone.__exit__()
+
+    def _let_go(self) -> None:
+        if self._library.is_open:
+            self._library.close()
+        self._ours, self._listed_at, self._missing = [], None, None
 
     def _of_each(self, read: Callable[[Queries], Gpu]) -> list[Gpu]:
+        closes = self._closes
         with self._alone:
-            found: list[Gpu] = []
-            for queries in self._devices():
-                try:
-                    found.append(read(queries))
-                except DeviceLostError:
-                    self._lose(queries.device)
-                else:
-                    self._lost.discard(queries.device.id)
-            return found
+            if closes != self._closes:
+                raise NoGpuError("NVML was closed while somebody waited for it")
+            try:
+                return self._look(read)
+            finally:
+                if closes != self._closes:
+                    self._let_go()
+
+    def _look(self, read: Callable[[Queries], Gpu]) -> list[Gpu]:
+        found: list[Gpu] = []
+        for queries in self._devices():
+            try:
+                found.append(read(queries))
+            except DeviceLostError:
+                self._lose(queries.device)
+            else:
+                self._lost.discard(queries.device.id)
+        return found
 
     def _lose(self, device: Device) -> None:
         if device.id not in self._lost:

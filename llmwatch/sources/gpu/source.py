@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from functools import partial
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from llmwatch.errors import ConfigError
 from llmwatch.semconv_hardware import GPU_METRICS, PEAK_METRICS, TORCH_METRICS
-from llmwatch.signals.observed import Observation
+from llmwatch.signals.observed import Observation, Reading
+from llmwatch.sources.gpu.patience import Patience
 
 if TYPE_CHECKING:
     from llmwatch.measure.machine import Gpu
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from llmwatch.sources.gpu.probe import Probe
 
 _log = logging.getLogger("llmwatch")
-
-FRESH = 0.05
-"""Seconds that a reading answers for: the questions of one collection come within less."""
 
 
 class Source:
@@ -37,9 +34,9 @@ class Source:
 
     def __init__(self, signals: Signals) -> None:
         self._probe: Probe | None = None
-        self._last: dict[str, list[Observation]] = {}
-        self._last_at = -FRESH
         self._told = False
+        self._reading = Reading(self._read)
+        self._patience = Patience(self._read_all)
         self._attribution: Attribution | None = None
         self._signals = signals
 
@@ -78,7 +75,7 @@ class Source:
         if config.gpu_poll_interval is not None:
             metrics |= PEAK_METRICS
         for key, metric in metrics.items():
-            signals.observe(metric, partial(self._observe, key))
+            signals.observe(metric, partial(self._reading, key))
         if config.gpu_poll_interval is not None:
             from llmwatch.sources.gpu.attribution import Attribution
 
@@ -94,11 +91,8 @@ class Source:
         if self._probe is not None:
             self._probe.close()
 
-    def _observe(self, key: str) -> list[Observation]:
-        if monotonic() - self._last_at >= FRESH:
-            self._last = self._read()
-            self._last_at = monotonic()
-        return self._last.get(key, [])
+    def _read_all(self) -> Sequence[Gpu]:
+        return self.probe.read()
 
     def _read(self) -> dict[str, list[Observation]]:
         from llmwatch.sources.gpu.allocator import read_allocators
@@ -114,7 +108,7 @@ class Source:
         from llmwatch.sources.gpu.probe import NoGpuError
 
         try:
-            return self.probe.read()
+            return self._patience()
         except NoGpuError as missing:
             if not self._told:
                 self._told = True

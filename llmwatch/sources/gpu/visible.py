@@ -6,8 +6,12 @@ first unless ``CUDA_DEVICE_ORDER=PCI_BUS_ID``; on machines with one model of GPU
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
+
+_NUMBER = re.compile(r"\+?[0-9]+")
+"""As C reads one: whatever follows it does not count (``1gpu`` is 1)."""
 
 
 class Part(NamedTuple):
@@ -41,12 +45,24 @@ def visible(setting: str | None, gpus: Sequence[Whole | None]) -> set[str]:
     if setting is None:
         return {uuid for each in every for uuid in _all_of(each)}
     found: set[str] = set()
-    for token in setting.split(","):
-        ids = _named(token.strip(), gpus, every)
+    tokens = [each.strip() for each in setting.split(",")]
+    kind = _kind(tokens[0])
+    seen: set[frozenset[str]] = set()
+    for token in tokens:
+        ids = _named(token, gpus, every) if _kind(token) == kind else set()
         if not ids:
             break  # as in CUDA: whatever follows a name that does not exist is not used either
+        name = frozenset(ids)
+        if name in seen:
+            return set()  # as in CUDA: a device that is named twice hides all
+        seen.add(name)
         found |= ids
     return found
+
+
+def _kind(token: str) -> str:
+    """Numbers, GPUs and MIG devices cannot be mixed; the first one says which it is."""
+    return "number" if _NUMBER.match(token) else token[:4]
 
 
 def _all_of(gpu: Whole) -> set[str]:
@@ -54,11 +70,13 @@ def _all_of(gpu: Whole) -> set[str]:
 
 
 def _named(token: str, gpus: Sequence[Whole | None], every: Sequence[Whole]) -> set[str]:
-    if token.isdecimal():
-        gpu = gpus[int(token)] if int(token) < len(gpus) else None
+    if (number := _NUMBER.match(token)) is not None:
+        index = int(number.group())
+        gpu = gpus[index] if index < len(gpus) else None
         return set() if gpu is None else _all_of(gpu)
-    if token.startswith("MIG-"):
-        return {part.id for gpu in every for part in gpu.parts if _is(token, gpu, part)}
+    if len(token) > len("MIG-") and token.startswith("MIG-"):
+        parts = [part.id for gpu in every for part in gpu.parts if _is(token, gpu, part)]
+        return set(parts) if len(parts) == 1 else set()
     if len(token) > len("GPU-") and token.startswith("GPU-"):
         matching = [gpu for gpu in every if gpu.id.startswith(token)]  # CUDA takes a beginning
         return _all_of(matching[0]) if len(matching) == 1 else set()

@@ -75,10 +75,13 @@ class LoopLag:
 
     def take(self) -> float | None:
         """Seconds that the latest loop was late, as far as is known; and ask all anew."""
-        lags = [
-            lag for loop, probe in list(self._loops.items()) if (lag := probe.ask(loop)) is not None
-        ]
-        return max(lags, default=None)
+        lags = []
+        for each in self._loops.keyrefs():  # a copy: other threads may start loops meanwhile
+            loop = each()
+            probe = None if loop is None else self._loops.get(loop)
+            if loop is not None and probe is not None:
+                lags.append(probe.ask(loop))
+        return max((lag for lag in lags if lag is not None), default=None)
 
 
 class _Probe:
@@ -89,17 +92,20 @@ class _Probe:
         self._lag: float | None = None
 
     def ask(self, loop: asyncio.AbstractEventLoop) -> float | None:
-        """The last answer, or how long it has been owed; and ask again."""
-        if self._asked is not None:
-            return perf_counter() - self._asked if loop.is_running() else None
+        """The last answer, or how long it has been owed; and ask again. None of a loop at rest."""
+        if not loop.is_running():
+            self._asked = self._lag = None  # what it answers when it runs again says nothing
+            return None
+        if (owed := self._asked) is not None:  # its own thread may answer just now
+            return perf_counter() - owed
         lag, self._lag = self._lag, None
+        self._asked = asked = perf_counter()
         try:
-            self._asked = perf_counter()
-            loop.call_soon_threadsafe(self._answer)
-        except RuntimeError:  # it is closed
+            loop.call_soon_threadsafe(self._answer, asked)
+        except RuntimeError:  # it was closed just now
             self._asked = None
         return lag
 
-    def _answer(self) -> None:
-        if self._asked is not None:
-            self._lag, self._asked = perf_counter() - self._asked, None
+    def _answer(self, asked: float) -> None:
+        if self._asked == asked:
+            self._lag, self._asked = perf_counter() - asked, None

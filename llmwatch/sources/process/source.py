@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from llmwatch import semconv_hardware as names
 from llmwatch.errors import MissingExtraError
 from llmwatch.semconv_hardware import PROCESS_METRICS
-from llmwatch.signals.observed import Observation
+from llmwatch.signals.observed import Observation, Reading
 
 if TYPE_CHECKING:
     from llmwatch.measure.machine import Host, Process
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from llmwatch.sources.process.pauses import GcPauses, LoopLag
 
 _log = logging.getLogger("llmwatch")
-
-FRESH = 0.05
-"""Seconds that a reading answers for: the questions of one collection come within less."""
 
 Found = dict[str, list[Observation]]
 """Observations by key of `PROCESS_METRICS`."""
@@ -48,12 +45,11 @@ class Source:
         self._pauses.install()
         signals.listeners += (self._lag,)
         self._pid = os.getpid()
-        self._last: Found = {}
-        self._last_at = -FRESH
+        self._reading = Reading(self._read)
         self._before: tuple[float, Process, Host] | None = None
         self._told = False
         for key, metric in PROCESS_METRICS.items():
-            signals.observe(metric, partial(self._observe, key))
+            signals.observe(metric, partial(self._reading, key))
 
     def undo(self) -> None:
         """Stop timing; what is observed ends with the last collection."""
@@ -63,11 +59,8 @@ class Source:
             each for each in self._signals.listeners if each is not mine
         )
 
-    def _observe(self, key: str) -> list[Observation]:
-        if monotonic() - self._last_at >= FRESH or self._pid != os.getpid():
-            self._last = _of_pauses(self._pauses, self._lag) | self._machine()
-            self._last_at = monotonic()
-        return self._last.get(key, [])
+    def _read(self) -> Found:
+        return _of_pauses(self._pauses, self._lag) | self._machine()
 
     def _machine(self) -> Found:
         from llmwatch.sources.process.reading import read_host, read_process

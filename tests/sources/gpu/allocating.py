@@ -10,14 +10,14 @@ import sys
 import time
 from pathlib import Path
 
-from llmwatch.sources.gpu import source
+from llmwatch.signals.observed import FRESH
 from llmwatch.testing import capture
 from tests.fake_torch import MIB, load
 
 
 def told(seen):
     """The points of PyTorch's metrics now: by metric, then by device."""
-    time.sleep(source.FRESH)
+    time.sleep(FRESH)
     return {
         name.removeprefix("llmwatch.torch.memory."): {
             point.attributes["llmwatch.torch.device"]: [point.value, dict(point.attributes)]

@@ -12,8 +12,9 @@ import pytest
 import llmwatch
 from llmwatch import session
 from llmwatch.measure.charge import Ledger
-from llmwatch.sources.gpu import attribution
-from llmwatch.sources.gpu.source import FRESH
+from llmwatch.signals.observed import FRESH
+from llmwatch.sources.gpu import attribution, nvidia, patience
+from llmwatch.sources.gpu.library import Library
 from llmwatch.testing import capture
 from tests.fake_nvml import GIB
 
@@ -227,6 +228,67 @@ def test_uninstrumenting_tells_of_everything_and_leaves_no_thread(driver):
         llmwatch.uninstrument()
         assert "llmwatch-gpu" not in {each.name for each in threading.enumerate()}
         assert "energy.used" in gpu_attributes(seen.spans[0])
+
+
+@pytest.fixture
+def hanging(driver, monkeypatch):
+    """A driver in whose middle the poller, and everybody who asks it, is stuck."""
+    monkeypatch.setattr(attribution, "WAIT", 0.1)
+    monkeypatch.setattr(attribution, "HANGS", 0.1)
+    monkeypatch.setattr(nvidia, "CLOSE_WAIT", 0.1)
+    monkeypatch.setattr(patience, "PATIENCE", 0.1)
+    answers = threading.Event()
+    driver.add(energy=COUNTING)
+    ask = Library.ask
+    hangs = threading.Event()
+
+    def ask_and_wait(self, *arguments):
+        if hangs.is_set():
+            answers.wait(20)
+        return ask(self, *arguments)
+
+    monkeypatch.setattr(Library, "ask", ask_and_wait)
+    with capture(sources=["gpu"], gpu_poll_interval=POLL) as seen:
+        wait_for_polls(1)
+        hangs.set()
+        generate(2 * POLL)  # it is held: the poll that would settle it does not end
+        yield seen
+        answers.set()
+    for thread in threading.enumerate():
+        if thread.name == "llmwatch-gpu":
+            thread.join(5)
+            assert not thread.is_alive()
+
+
+def test_a_driver_that_hangs_holds_up_neither_a_flush_nor_the_end(hanging):
+    start = time.monotonic()
+    llmwatch.flush()
+    assert [span.name for span in hanging.spans] == ["chat tiny-lm"]
+    assert "energy.used" not in gpu_attributes(hanging.spans[0])
+    hanging.metrics()
+    llmwatch.uninstrument()
+    assert time.monotonic() - start < 5
+
+
+def test_a_driver_that_hangs_holds_no_operation_back(hanging):
+    """What was held is let go by those that end later, and these are told of at once."""
+    time.sleep(2 * attribution.HANGS)
+    generate(0.01)
+    assert len(hanging.spans) == 2
+
+
+def test_where_notes_were_lost_sharing_starts_anew(seen, monkeypatch):
+    """One whose end was forgotten must not keep all later ones waiting."""
+    mine = session.current().signals.holder
+    mine._note(mine._ledger.start, 10**9, time.perf_counter())  # and it never ends
+    wait_for_polls(1)
+    with monkeypatch.context() as few:
+        few.setattr(attribution, "MOST_NOTES", 1)
+        mine._note(mine._ledger.drop, 0)
+        wait_for_polls(2)
+    generate(0.3)
+    llmwatch.flush()
+    assert gpu_attributes(seen.spans[0])["energy.used"] > 0
 
 
 def test_without_a_gpu_nothing_waits(driver):

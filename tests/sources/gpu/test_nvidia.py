@@ -288,7 +288,7 @@ def test_no_fork_happens_while_the_driver_is_asked(driver, probe):
 
 def test_only_visible_devices_are_ours(driver, probe, monkeypatch):
     uuids = [driver.add() for _ in range(4)]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", f"2,{uuids[0]}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", f"{uuids[2]},{uuids[0]}")
     assert [gpu.device.id for gpu in probe.read()] == [uuids[0], uuids[2]]
     assert [gpu.device.name for gpu in probe.read()] == ["GPU 0", "GPU 2"]
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 import llmwatch
 from llmwatch import semconv_hardware as names
-from llmwatch.sources.gpu import source
+from llmwatch.signals.observed import FRESH
 from llmwatch.sources.gpu.observations import TABLE
 from tests.fake_nvml import GIB
 from tests.sources.gpu.conftest import log
@@ -117,7 +118,7 @@ def test_a_reason_that_is_over_is_zero(driver, reader, provider):
     llmwatch.instrument(sources=["gpu"], meter_provider=provider)
     assert points(reader)["llmwatch.gpu.throttled"][("hw_slowdown",)].value == 1
     driver.set("0", throttle=0)
-    time.sleep(source.FRESH)
+    time.sleep(FRESH)
     assert points(reader)["llmwatch.gpu.throttled"][("hw_slowdown",)].value == 0
 
 
@@ -155,13 +156,27 @@ def test_it_may_be_instrumented_again(driver, reader, provider):
     assert points(reader) == {}
 
 
+def test_readers_that_collect_at_once_share_one_reading(driver, reader):
+    """Else each would take the peaks from the other, and see none."""
+    driver.add(delay=5)
+    other = InMemoryMetricReader()
+    provider = MeterProvider([reader, other])
+    llmwatch.instrument(sources=["gpu"], meter_provider=provider, gpu_poll_interval=0.05)
+    time.sleep(0.5)
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(points, [reader, other]))
+    assert found[0].keys() == found[1].keys()
+    assert found[0]["llmwatch.gpu.peak.power"][()].value == 250
+    provider.shutdown()
+
+
 def test_a_lost_device_gives_no_points(driver, reader, provider):
     """Not even of counters: a backend would take a repeated value for a reading."""
     driver.add()
     llmwatch.instrument(meter_provider=provider)
     assert "hw.energy" in points(reader)
     driver.set("0", lost=1)
-    time.sleep(source.FRESH)
+    time.sleep(FRESH)
     assert points(reader) == {}
 
 

@@ -26,7 +26,13 @@ FIRST = {A, "MIG-aaaa-1", "MIG-aaaa-2"}
         ("1", {B}),
         ("3,1", {B, C}),
         (" 1 , 3 ", {B, C}),
-        ("1,1", {B}),
+        ("1,1", set()),  # in CUDA, one that is named twice hides all
+        (f"{B},GPU-aab", set()),
+        ("+1", {B}),
+        ("1gpu,3", {B, C}),  # numbers are read as C reads them
+        ("-0", set()),
+        (f"3,{B}", {C}),  # numbers and names cannot be mixed
+        (f"{B},3", {B}),
         ("1,9,3", {B}),  # CUDA reads no further than a name that does not exist
         ("1,2,3", {B}),  # nor than a GPU that cannot be had
         ("1,-1,3", {B}),
@@ -39,7 +45,10 @@ FIRST = {A, "MIG-aaaa-1", "MIG-aaaa-2"}
         ("MIG-aaaa-2", {"MIG-aaaa-2"}),
         ("MIG-GPU-aaaa-0000/1/0", {"MIG-aaaa-1"}),  # as drivers before 470 named them
         ("MIG-GPU-aaaa-0000/5/0", set()),
-        (f"{B},MIG-aaaa-1", {B, "MIG-aaaa-1"}),
+        ("MIG-", set()),
+        ("MIG-aaaa", set()),  # not clear which
+        ("MIG-aaaa-1,MIG-aaaa-2", {"MIG-aaaa-1", "MIG-aaaa-2"}),
+        (f"{B},MIG-aaaa-1", {B}),
     ],
 )
 def test_it_names_devices_as_cuda_reads_it(setting, ours):

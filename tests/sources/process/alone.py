@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from llmwatch.sources.process import source
+from llmwatch.signals.observed import FRESH
 from llmwatch.testing import capture
 
 MIB = 1024**2
@@ -24,7 +24,7 @@ TYPE = "process.context_switch.type"
 
 def read(seen, name, **attributes):
     """The one value of a metric with these attributes, read now; None: there is none."""
-    time.sleep(source.FRESH)
+    time.sleep(FRESH)
     points = seen.metrics().get(name, [])
     found = [each.value for each in points if attributes.items() <= each.attributes.items()]
     assert len(found) <= 1
@@ -63,7 +63,7 @@ def utilization_is_the_share_of_all_cpus(seen):
     assert read(seen, "process.cpu.utilization") is None  # nothing to compare with yet
     start, used = time.monotonic(), time.process_time()
     burn(0.5)
-    time.sleep(source.FRESH)
+    time.sleep(FRESH)
     share = (time.process_time() - used) / (time.monotonic() - start) / os.cpu_count()
     assert read(seen, "process.cpu.utilization") == pytest.approx(share, rel=0.3)
     assert 0 < read(seen, "system.cpu.utilization") <= 1

@@ -18,8 +18,9 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 import llmwatch
 from llmwatch import session
+from llmwatch.signals.observed import FRESH
 from llmwatch.sources.process import source
-from llmwatch.sources.process.pauses import GcPauses
+from llmwatch.sources.process.pauses import GcPauses, LoopLag
 from llmwatch.testing import capture
 from tests.sources.process import alone
 from tests.sources.process.alone import MIB, read
@@ -36,6 +37,7 @@ def seen():
         yield seen
 
 
+@pytest.mark.timing
 @needs_psutil
 @needs_proc
 @pytest.mark.parametrize("program", alone.PROGRAMS, ids=lambda each: each.__name__)
@@ -100,7 +102,7 @@ async def test_a_loop_that_is_held_up_is_late(seen):
     free = await asyncio.to_thread(collect)
     assert free < 0.2
     collecting = asyncio.create_task(asyncio.to_thread(collect))
-    await asyncio.sleep(2 * source.FRESH + 0.1)  # it asks, and is answered
+    await asyncio.sleep(2 * FRESH + 0.1)  # it asks, and is answered
     await collecting
     thread = threading.Thread(target=collect)
     thread.start()
@@ -115,6 +117,48 @@ def test_a_loop_that_ended_is_not_asked(seen):
         assert read(seen, "llmwatch.process.event_loop.lag") is None
 
 
+def test_a_loop_at_rest_is_not_late():
+    """As a program has one that calls `run_until_complete` now and then."""
+    lag = LoopLag()
+    loop = asyncio.new_event_loop()
+
+    async def work():
+        lag.started(None)
+        await asyncio.sleep(0)
+
+    loop.run_until_complete(work())
+    assert lag.take() is None
+    time.sleep(0.2)
+    loop.run_until_complete(work())  # what was asked meanwhile would be answered now
+    assert lag.take() is None
+    loop.close()
+    assert lag.take() is None
+
+
+def test_loops_may_start_while_a_collection_asks():
+    lag = LoopLag()
+    ends = threading.Event()
+
+    async def work():
+        lag.started(None)
+
+    def start_loops():
+        while not ends.is_set():
+            asyncio.run(work())
+
+    threads = [threading.Thread(target=start_loops) for _ in range(2)]
+    for each in threads:
+        each.start()
+    try:
+        deadline = time.monotonic() + 0.3
+        while time.monotonic() < deadline:
+            lag.take()
+    finally:
+        ends.set()
+        for each in threads:
+            each.join()
+
+
 @needs_psutil
 def test_a_forked_child_speaks_of_itself(seen):
     read(seen, "process.memory.usage")
@@ -124,7 +168,7 @@ def test_a_forked_child_speaks_of_itself(seen):
         del held
         owners = [getattr(each, "__self__", None) for each in session.current()._undo]
         (mine,) = [each for each in owners if isinstance(each, source.Source)]
-        memory = mine._observe("memory")[0].value
+        memory = mine._reading("memory")[0].value
         status = Path("/proc/self/status").read_text()
         rss = int(status.partition("VmRSS:")[2].split()[0]) * 1024
         os._exit(0 if abs(memory - rss) < 20 * MIB else 1)
