@@ -211,7 +211,16 @@ time.sleep(60)
 """
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A shell ignores SIGINT for what it runs in the background, and children inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="there are no such signals")
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_reaches_the_program(
     folder: Path, receiver: HttpReceiver, where: dict[str, str], number: signal.Signals

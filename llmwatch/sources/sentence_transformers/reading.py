@@ -99,7 +99,7 @@ def dimension(result: Any) -> int | None:
     if isinstance(result, list) and result:
         result = result[0]
     shape = getattr(result, "shape", None)
-    return int(shape[-1]) if shape else None
+    return (int(shape[-1]) or None) if shape else None  # of no inputs there is none
 
 
 def as_matrix(result: Any) -> Any:

@@ -56,12 +56,19 @@ Kwargs = dict[str, Any]
 Tokens = tuple[Token[Context], Token["Request | None"]]
 
 _request: ContextVar[Request | None] = ContextVar("llmwatch-generation", default=None)
-"""The request that this thread works at."""
+"""The request that this context was made in; `_working` says whether it is still worked at here."""
+
+
+def _working() -> Request | None:
+    """The request that this thread works at."""
+    request = _request.get()
+    # Tasks and threads that a streamer starts inherit its context, and are no part of the request.
+    return request if request is not None and request.here else None
 
 
 def generating() -> bool:
     """Whether this thread works at a request already."""
-    return _request.get() is not None
+    return _working() is not None
 
 
 class Generations:
@@ -104,7 +111,7 @@ class Generations:
 
     def generate(self, wrapped: Wrapped, model: Any, args: Args, kwargs: Kwargs) -> Any:
         """Watch one call: a request, or a part of one."""
-        request = _request.get()
+        request = _working()
         if request is not None:
             return self._inner(request, wrapped, model, args, kwargs)
         call = self.begin(model, args, kwargs)
@@ -192,7 +199,7 @@ class Generations:
     def validate_length(self, wrapped: Wrapped, model: Any, args: Args, kwargs: Kwargs) -> Any:
         """``(generation_config, input_ids_length, …)``: how long sequences are before the loop."""
         with _LOOP:
-            if (request := _request.get()) is not None and (frame := request.counting) is not None:
+            if (request := _working()) is not None and (frame := request.counting) is not None:
                 frame.start = _argument(args, kwargs, 1, "input_ids_length")
         return wrapped(*args, **kwargs)
 
@@ -200,7 +207,7 @@ class Generations:
         """``(generation_config, model_kwargs, generation_mode, batch_size, …)``."""
         result = wrapped(*args, **kwargs)
         with _LOOP:
-            if (request := _request.get()) is not None:
+            if (request := _working()) is not None:
                 batch = _argument(args, kwargs, 3, "batch_size")
                 request.keep_cache(batch, _argument(args, kwargs, 1, "model_kwargs"))
         return result
@@ -209,7 +216,7 @@ class Generations:
         """``(generation_config, …)``: what changes scores before a token is chosen."""
         processors = wrapped(*args, **kwargs)
         with _LOOP:
-            if (request := _request.get()) is not None:
+            if (request := _working()) is not None:
                 request.probe(_argument(args, kwargs, 0, "generation_config"), processors)
         return processors
 
@@ -217,7 +224,7 @@ class Generations:
         """``(generation_config, …)``: what the loop asks after each step."""
         criteria = wrapped(*args, **kwargs)
         with _LOOP:
-            if (request := _request.get()) is not None:
+            if (request := _working()) is not None:
                 config = _argument(args, kwargs, 0, "generation_config")
                 return request.begin_loop(config, criteria)
         return criteria
@@ -226,7 +233,7 @@ class Generations:
         """What proposes tokens in speculative modes."""
         generator = wrapped(*args, **kwargs)
         with _LOOP:
-            if (request := _request.get()) is not None and (frame := request.counting) is not None:
+            if (request := _working()) is not None and (frame := request.counting) is not None:
                 frame.draft(generator)
         return generator
 
@@ -234,7 +241,7 @@ class Generations:
         """Asked before each step, once the device has answered whether there is to be one."""
         result = wrapped(*args, **kwargs)
         with _LOOP:
-            request = _request.get()
+            request = _working()
             frame = None if request is None else request.counting
             ticks = None if frame is None else frame.ticks
             if ticks is not None and not ticks.at_once:

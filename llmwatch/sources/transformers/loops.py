@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from functools import wraps
+from threading import get_ident
 from time import perf_counter
 from typing import Any
 
@@ -182,10 +183,16 @@ class Request:
         self.operation = operation
         self.frames: list[Frame] = []
         self._confident = confident
+        self._thread = get_ident()
         self._level: int | None = None
         self._reasons: list[str] | None = []
         self._told: Frame | None = None
         operation.decodings = []
+
+    @property
+    def here(self) -> bool:
+        """Whether it is still worked at, and by the thread that asks."""
+        return self._thread == get_ident() and self.operation.active
 
     @property
     def counting(self) -> Frame | None:
