@@ -309,6 +309,15 @@ PROCESS_METRICS: Final[dict[str, Metric]] = {
 }
 """What is said of this process and its host; needs the extra `host` but for the pauses."""
 
+BEGIN_WITH_US: Final = frozenset(
+    {
+        ATTRIBUTED_ENERGY.name,
+        PROCESS_METRICS["gc_collections"].name,
+        PROCESS_METRICS["gc_time"].name,
+    }
+)
+"""Sums that are zero at `instrument()`; those of others count on whoever watches."""
+
 # --- meanings: the reference in the docs is made of them ------------------------------------------
 
 ATTRIBUTES: Final[dict[str, str]] = {

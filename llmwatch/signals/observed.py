@@ -17,6 +17,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from llmwatch._guard import Guard
 from llmwatch.semconv import Metric
+from llmwatch.semconv_hardware import BEGIN_WITH_US
 
 __all__ = ["FRESH", "Observation", "Observed", "Reading", "Source"]
 
@@ -60,13 +61,32 @@ class Reading:
 
 
 class _Slot:
-    def __init__(self) -> None:
+    def __init__(self, begins_with_us: bool) -> None:
         self.sources: list[Source] = []
+        self._begins_with_us = begins_with_us
+        self._source: Source | None = None
+        self._told: dict[frozenset[tuple[str, object]], float] = {}
+        self._before: dict[frozenset[tuple[str, object]], float] = {}
 
     def __call__(self, _: CallbackOptions) -> Iterable[Observation]:
         with _OBSERVE:
-            return self.sources[-1]() if self.sources else []
+            if not self.sources:
+                return []
+            source = self.sources[-1]
+            found = source()
+            return self._continued(source, found) if self._begins_with_us else found
         return []
+
+    def _continued(self, source: Source, found: list[Observation]) -> list[Observation]:
+        """A sum that begins at zero with each session goes on: a sum of one meter never falls."""
+        if source is not self._source:
+            self._source, self._before = source, dict(self._told)
+        sums = []
+        for each in found:
+            series = frozenset((each.attributes or {}).items())
+            self._told[series] = total = each.value + self._before.get(series, 0)
+            sums.append(Observation(total, each.attributes))
+        return sums
 
 
 class Observed:
@@ -85,7 +105,7 @@ class Observed:
         slots = _slots.setdefault(self._meter, {})
         slot = slots.get(metric.name)
         if slot is None:
-            slots[metric.name] = slot = _Slot()
+            slots[metric.name] = slot = _Slot(metric.name in BEGIN_WITH_US)
             create = getattr(self._meter, f"create_{metric.kind}")
             create(metric.name, [slot], unit=metric.unit, description=metric.description)
         slot.sources.append(source)

@@ -80,6 +80,7 @@ class Attribution:
     ) -> None:
         self._signals, self._probe = signals, probe
         self._interval, self._price = interval, price
+        self._tickets = count(1)  # which go on in a child: some of the parent's end there too
         self._reset()
         signals.observe(ATTRIBUTED_ENERGY, self._totals)
         signals.listeners += (self,)
@@ -127,6 +128,8 @@ class Attribution:
         """See `operation.Holder`."""
         if not operation.ticket or not self._watching or len(self._held) >= MOST_HELD:
             return False
+        if self._pid != os.getpid():  # it began in the parent, and nobody polls here
+            return False
         if self._begun != self._done and perf_counter() - self._begun_at > HANGS:
             for ticket in list(self._held)[:FEW]:
                 self._complete(ticket, None)
@@ -167,7 +170,6 @@ class Attribution:
         """Polls."""
         self._begun_at = 0.0
         self._thread: Thread | None = None
-        self._tickets = count(1)
         self._ledger = Ledger()
         self._notes: deque[tuple[Callable[..., None], tuple[object, ...]]] = deque(
             maxlen=MOST_NOTES

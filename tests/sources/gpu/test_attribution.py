@@ -319,6 +319,22 @@ def test_a_forked_child_polls_by_itself_and_leaves_the_parents_alone(seen, tmp_p
     forget_the_child(tmp_path / "log")
 
 
+def test_what_began_in_the_parent_and_ends_in_a_child_is_told_of_there(seen, tmp_path):
+    """Nobody polls in that child, so that nobody would ever let go of it."""
+    parent = os.getpid()
+
+    @llmwatch.watch(model="tiny-lm")
+    def forks():
+        time.sleep(2 * POLL)
+        return os.fork()
+
+    pid = forks()
+    if os.getpid() != parent:
+        os._exit(0 if not session.current().signals.holder._held else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    forget_the_child(tmp_path / "log")
+
+
 def forget_the_child(log):
     """It ended without closing the library, which is not ours to close."""
     lines = log.read_text().splitlines(keepends=True)

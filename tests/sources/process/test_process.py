@@ -13,8 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.metrics import MeterProvider, ObservableCounter
+from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader
 
 import llmwatch
 from llmwatch import session
@@ -173,6 +173,39 @@ def test_a_forked_child_speaks_of_itself(seen):
         rss = int(status.partition("VmRSS:")[2].split()[0]) * 1024
         os._exit(0 if abs(memory - rss) < 20 * MIB else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_a_sum_never_falls_however_often_it_is_instrumented():
+    """Not for a reader of differences either, which cannot tell a fall from a new beginning."""
+    reader = InMemoryMetricReader({ObservableCounter: AggregationTemporality.DELTA})
+    provider = MeterProvider([reader])
+    gc.disable()  # else threads of other tests may cause a collection of their own
+    try:
+        for collections in (3, 2, 4):
+            llmwatch.instrument(meter_provider=provider)
+            for _ in range(collections):
+                gc.collect()
+            assert collected(reader) == collections
+            assert collected(reader) == 0
+            llmwatch.uninstrument()
+    finally:
+        gc.enable()
+        provider.shutdown()
+
+
+def collected(reader):
+    """Full collections since this was last asked."""
+    time.sleep(FRESH)
+    (resource,) = reader.get_metrics_data().resource_metrics
+    (value,) = [
+        point.value
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+        if metric.name == "cpython.gc.collections"
+        for point in metric.data.data_points
+        if point.attributes == {"cpython.gc.generation": 2}
+    ]
+    return value
 
 
 def test_it_undoes(seen):
