@@ -17,7 +17,8 @@ MOST_SHAPES = 8
 def phase_of(kwargs: Mapping[str, Any]) -> str:
     """``prefill`` or ``decode`` inside a generation, else ``forward``. Cost: 1 µs.
 
-    The watched operation says it; where there is none, a cache of keys and values does.
+    The watched operation says it; where there is none, a cache of keys and values does, but for one
+    that keeps its length on the device.
     """
     if active.signals is not None:
         operation = current_operation()
@@ -26,8 +27,22 @@ def phase_of(kwargs: Mapping[str, Any]) -> str:
     cache = kwargs.get("past_key_values")
     if cache is None:
         return "forward"
-    length = getattr(cache, "get_seq_length", None)
-    return "decode" if length is None or length() > 0 else "prefill"
+    if not hasattr(cache, "get_seq_length"):
+        return "decode"  # tuples, as of old: there are none before there is something in them
+    length = cached_length(cache)
+    return "forward" if length is None else "decode" if length else "prefill"
+
+
+def cached_length(cache: Any) -> int | None:
+    """Tokens that a cache of keys and values holds; None: not known, or only by the device.
+
+    A static cache counts in a tensor: to read that would be to wait for the device.
+    """
+    try:
+        length = cache.get_seq_length()
+    except (AttributeError, TypeError, ValueError):  # a cache of layers that have no such length
+        return None
+    return length if isinstance(length, int) else None
 
 
 def is_traced() -> bool:
@@ -81,9 +96,22 @@ def first_tensor(module: nn.Module) -> torch.Tensor | None:
 
 
 def device_of(module: nn.Module, fallback: torch.device) -> torch.device:
-    """Where a module is; *fallback* for one that has neither parameters nor buffers."""
+    """Where a module runs; *fallback* for one that has neither parameters nor buffers."""
     tensor = first_tensor(module)
-    return fallback if tensor is None else tensor.device
+    if tensor is None:
+        return fallback
+    return (_brought_to(module) if tensor.is_meta else None) or tensor.device
+
+
+def _brought_to(module: nn.Module) -> torch.device | None:
+    """Where accelerate brings weights that it keeps elsewhere between calls; None: it does not."""
+    for each in module.modules():
+        hook = each.__dict__.get("_hf_hook")
+        for one in getattr(hook, "hooks", (hook,)):
+            device = getattr(one, "execution_device", None)
+            if device is not None:
+                return torch.device(device)
+    return None
 
 
 def dtype_of(module: nn.Module) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llmwatch.measure.work import Given
-from llmwatch.sources.torch_layers.describe import tensors
+from llmwatch.sources.torch_layers.describe import cached_length, tensors
 
 FOLLOWERS = frozenset(
     (
@@ -23,7 +23,7 @@ FOLLOWERS = frozenset(
 
 
 def given_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Given | None:
-    """What a model is given, as far as its work depends on it; None where that is no tensor.
+    """What a model is given, as far as its work depends on it; None where that is not known.
 
     Args:
         args: Positional arguments of its forward.
@@ -37,9 +37,11 @@ def given_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Given | None:
     for name, value in named:
         if name in FOLLOWERS:
             continue
-        if callable(seen := getattr(value, "get_seq_length", None)):
-            many = seen()
-            cached = many if isinstance(many, int) else cached
+        if callable(getattr(value, "get_seq_length", None)):
+            many = cached_length(value)
+            if many is None:
+                return None
+            cached = many
         else:
             shapes += [(name, tuple(each.shape)) for each in tensors(value) if each.ndim]
     if not shapes:
