@@ -147,7 +147,7 @@ class Frame:
         if found is None:
             self._read_prompt(tokens, None)
             return outcome.guess(ids)
-        self._read_prompt(tokens, found[1:2])
+        self._read_prompt(tokens, found[1 : 1 + len(counted)])
         reasons = outcome.read(found[0])
         if probed and loop.outputs is not None:
             entropies, logprobs = (each.tolist() for each in found[-2:])
