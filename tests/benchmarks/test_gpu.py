@@ -23,7 +23,7 @@ EVERY = 1.0
 """Seconds between two polls."""
 
 MOST = 0.002
-"""Of one core."""
+"""Of one core, for the poller; a whole reading, which is seldom taken so often, may be twice that."""
 
 
 @pytest.fixture
@@ -56,12 +56,12 @@ def cost(call: Callable[[], object]) -> float:
     return min(batch() for _ in range(10))
 
 
-@pytest.mark.parametrize("what", ["glance", "read"])
-def test_eight_gpus_at_one_a_second(probe: Nvidia, what: str) -> None:
+@pytest.mark.parametrize(("what", "most"), [("glance", MOST), ("read", 2 * MOST)])
+def test_eight_gpus_at_one_a_second(probe: Nvidia, what: str, most: float) -> None:
     """A glance is what the poller takes, a reading what a collection takes."""
     seconds = cost(getattr(probe, what))
     print(f"{what} of 8 GPUs: {seconds * 1e3:.2f} ms")
-    assert seconds / EVERY < MOST
+    assert seconds / EVERY < most
 
 
 def test_the_poller_at_one_a_second(probe: Nvidia) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from importlib.util import find_spec
@@ -37,8 +38,14 @@ def load(library: Path, uuids: list[str]) -> None:
     torch.utils.rename_privateuse1_backend("scripted")
     torch.ops.load_library(str(library))
     module = ModuleType("torch.scripted")
+    pid = os.getpid()
+
+    def is_initialized() -> bool:
+        """As of `torch.cuda`: never in a child of a process that had used it."""
+        return os.getpid() == pid and bool(torch.accelerator.memory_stats(0))
+
     found = {
-        "is_initialized": lambda: bool(torch.accelerator.memory_stats(0)),
+        "is_initialized": is_initialized,
         "device_count": lambda: len(uuids),
         "memory_stats": torch.accelerator.memory_stats,
         "get_device_properties": lambda index: SimpleNamespace(uuid=uuids[index]),

@@ -21,6 +21,11 @@ def is_ours(pid: int) -> bool:
     return False
 
 
+def is_here(pid: int) -> bool:
+    """False for a process that has ended, or that this container cannot see under this number."""
+    return Path(f"/proc/{pid}").exists()
+
+
 def _parent(pid: int) -> int:
     try:
         line = Path(f"/proc/{pid}/stat").read_bytes()

@@ -41,7 +41,9 @@ class Patience:
         if self._thread is not None and self._thread.is_alive():
             raise NoGpuError("the driver does not answer")
         answer: list[Sequence[Gpu] | NoGpuError] = []
-        self._thread = Thread(target=self._run, args=(answer,), name="llmwatch-gpu", daemon=True)
+        self._thread = Thread(
+            target=self._run, args=(answer,), name="llmwatch-gpu-read", daemon=True
+        )
         try:
             self._thread.start()
         except RuntimeError:  # no more threads, or the interpreter ends

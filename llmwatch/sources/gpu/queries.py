@@ -6,7 +6,7 @@ from time import time
 from typing import Any, NamedTuple
 
 from llmwatch.measure.machine import Device, Gpu
-from llmwatch.sources.gpu.family import is_ours
+from llmwatch.sources.gpu.family import is_here, is_ours
 from llmwatch.sources.gpu.library import Library
 
 SEEN_SINCE = 2.0
@@ -191,6 +191,8 @@ class Queries:
         everybody = sum(newest.values())
         utilization = min(sum(mine), 100) * PERCENT if mine else None
         if everybody:
+            if not mine and not all(is_here(pid) for pid in newest):
+                return Use()  # numbers of another container or the host's: one may be this process
             return Use(utilization, sum(mine) / everybody)
         alone = running is not None and all(is_ours(each.pid) for each in running)
         return Use(utilization, 1.0 if alone else None)

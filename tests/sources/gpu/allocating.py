@@ -6,11 +6,14 @@ python -m tests.sources.gpu.allocating LIBRARY UUID-OF-THE-FIRST UUID-OF-THE-SEC
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
 
+from llmwatch import session
 from llmwatch.signals.observed import FRESH
+from llmwatch.sources.gpu import source
 from llmwatch.testing import capture
 from tests.fake_torch import MIB, load
 
@@ -26,6 +29,25 @@ def told(seen):
         for name, points in seen.metrics().items()
         if name.startswith("llmwatch.torch.")
     }
+
+
+def of_a_child():
+    """What a forked child says that asks at once, when its parent has just been asked."""
+    (mine,) = [
+        each.__self__
+        for each in session.current()._undo
+        if isinstance(getattr(each, "__self__", None), source.Source)
+    ]
+    assert mine._reading("torch_allocated")
+    end, start = os.pipe()
+    if (pid := os.fork()) == 0:
+        found = [each.value for each in mine._reading("torch_allocated")]
+        os.write(start, json.dumps(found).encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    os.close(start)
+    with os.fdopen(end) as answer:
+        return json.load(answer)
 
 
 def main(library, *uuids):
@@ -44,6 +66,7 @@ def main(library, *uuids):
         held = [take(MIB), take(MIB // 2)]
         other = take(1000, 1)
         steps["used"] = told(seen)
+        steps["in a child"] = of_a_child()
         del held[0]
         steps["given back"] = told(seen)
         try:

@@ -348,6 +348,17 @@ def test_beside_a_stranger_whose_use_is_not_known_neither_is_ours(driver, probe)
     assert probe.read()[0].own_share is None
 
 
+@pytest.mark.parametrize(("stranger", "share"), [(1, 0.0), (2**31 - 1, None)])
+def test_where_none_of_the_processes_is_ours_our_share_is_none_if_they_are_here(
+    driver, probe, stranger, share
+):
+    """Under numbers that nobody has here, as in a container, any of them may be this process."""
+    driver.add(procs=f"{stranger}:{GIB}:30")
+    (gpu,) = probe.read()
+    assert gpu.own_share == share
+    assert gpu.process_memory is gpu.process_utilization is None
+
+
 def test_memory_that_the_driver_does_not_tell_is_absent(driver, probe):
     driver.add(procs=f"{os.getpid()}:-1:5")
     assert probe.read()[0].process_memory is None

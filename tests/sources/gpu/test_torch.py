@@ -88,6 +88,12 @@ def test_what_is_given_back_is_kept_beside_what_is_not(steps):
     assert found["fragmentation"]["scripted:0"] == 0.75
 
 
+def test_a_forked_child_says_nothing_of_its_parents_memory(steps):
+    """Not even while what the parent read last would still do as an answer."""
+    assert steps["used"] != {}
+    assert steps["in a child"] == []
+
+
 def test_running_out_of_memory_is_counted(steps):
     found = values(steps["out of memory"])
     assert found["out_of_memory"] == both(1, 0)
