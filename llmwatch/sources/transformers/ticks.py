@@ -9,6 +9,7 @@ of ours.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from time import perf_counter
 from typing import Any
 
@@ -87,7 +88,23 @@ def _ticking_type(base: Any) -> Any:
             self.llmwatch_ticks.step(input_ids)
         return call(self, input_ids, *args, **kwargs)
 
-    return type(base.__name__, (base,), {"__call__": ask, "__doc__": base.__doc__})
+    def copied(self: Any) -> Any:
+        return ticking(base(self), self.llmwatch_ticks)
+
+    def copied_deeply(self: Any, memo: dict[int, Any]) -> Any:
+        return ticking(deepcopy(base(self), memo), self.llmwatch_ticks)
+
+    def reduced(self: Any) -> Any:
+        return base, (list(self),)  # pickled, it is the user's list again
+
+    methods = {
+        "__call__": ask,
+        "__copy__": copied,
+        "__deepcopy__": copied_deeply,
+        "__doc__": base.__doc__,
+        "__reduce__": reduced,
+    }
+    return type(base.__name__, (base,), methods)
 
 
 class Criterion:

@@ -103,6 +103,23 @@ def test_methods_can_be_pickled_and_copied_while_they_are_watched() -> None:
     assert type(pickle.loads(plain)) is type(model.forward)
 
 
+@pytest.mark.parametrize("copied", [copy, deepcopy, lambda each: pickle.loads(pickle.dumps(each))])
+def test_a_loop_of_the_users_own_may_copy_its_criteria(copied: Callable[[Any], Any]) -> None:
+    """They are a list as any other; copied, they go on ticking, but not in a pickle."""
+
+    def loop(model: Any, input_ids: Any, stopping_criteria: Any = None, **kwargs: Any) -> Any:
+        criteria = copied(stopping_criteria)
+        assert list(map(type, criteria)) == list(map(type, stopping_criteria))
+        while not criteria(input_ids, None).all():
+            input_ids = torch.cat([input_ids, input_ids[:, -1:]], dim=1)
+        return input_ids
+
+    with capture(sources=["transformers"]) as seen:
+        assert say(tiny.llama(), 4, custom_generate=loop).shape[1] == 9 + 4
+    steps = seen.spans[0].attributes.get(semconv_models.GENERATION_STEPS)
+    assert steps == (4 + 1 if copied in (copy, deepcopy) else None)
+
+
 @pytest.mark.parametrize("tokens", [1, 4])
 def test_confidence_is_not_taken_for_the_length_of_a_prompt(tokens: int) -> None:
     """Where no tokens are given to be counted: a sound, or nothing at all."""
