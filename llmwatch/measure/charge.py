@@ -196,7 +196,8 @@ class Ledger:
                 continue
             if not counted:
                 source = "power"
-            if device not in before or gpu.own_share is None:
+            behind = counted and (device not in before or before[device].energy is None)
+            if device not in before or behind or gpu.own_share is None:
                 complete, share = False, 0.0
             else:
                 share = gpu.own_share
@@ -211,6 +212,8 @@ class Ledger:
             if last is None or gpu.energy < last:  # new, or its driver was loaded anew
                 return None, True
             return gpu.energy - last, True
+        if gpu.device.id in self._energies:  # its counter will tell, when it can be read again
+            return None, True
         if before is None or before.power is None or gpu.power is None:
             return None, False
         return (before.power + gpu.power) / 2 * seconds, False

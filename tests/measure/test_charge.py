@@ -173,6 +173,28 @@ def test_a_lost_device_leaves_a_hole_that_nobody_pays_for():
     assert sum(ledger.totals) == pytest.approx(60 + 120)
 
 
+def test_a_counter_that_cannot_be_read_for_once_is_not_made_up_for_by_power():
+    """It tells of that time later: both would count it twice. When it was used is not known."""
+    ledger = Ledger()
+    ledger.poll(0, [gpu(0, power=10)])
+    ledger.start("a", 0)
+    ledger.poll(1, [gpu(10, power=10)])
+    ledger.poll(2, [gpu(None, power=10)])
+    ledger.finish("a", 2.5, 10)
+    ledger.start("b", 2.5)
+    ledger.poll(3, [gpu(30, power=10)])
+    ledger.finish("b", 4, 10)
+    ledger.poll(4, [gpu(40, power=10)])
+    ledger.start("c", 4)
+    ledger.poll(5, [gpu(50, power=10)])
+    ledger.finish("c", 6, 10)
+    ledger.poll(6, [gpu(60, power=10)])
+    settled = ledger.settle()
+    assert settled["a"].energy is settled["b"].energy is None
+    assert settled["c"].energy == 20
+    assert sum(ledger.totals) == pytest.approx(60)
+
+
 def test_a_counter_that_starts_anew_says_nothing_of_what_was_between():
     ledger = Ledger()
     ledger.poll(0, [gpu(1000)])
