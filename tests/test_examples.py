@@ -29,6 +29,13 @@ SHOWS = {
     "content.py": ["Write to (address) when", "Dear guest, the ferry leaves at nine."],
     "gpu.py": ["J per token"],
     "layers.py": ["backward 1.3      TransformerEncoderLayer", "forward  (model)"],
+    "layers_generate.py": [
+        "prefill  model.layers.0",
+        "decode   lm_head",
+        "in text_completion tiny-llama",
+    ],
+    "layers_compiled.py": ["Block (compiled)", "blocks.3", "nothing was compiled again"],
+    "layers_ranks.py": ["rank 0 of 2: ", "rank 1 of 2: ", "blocks.2 takes longest"],
     "drift.py": ["English\ndrift monitor", "(all): DRIFT", "English again"],
     "existing_collector.py": ["OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318"],
     "generate.py": ["usage.output_tokens              32", "gap.p95", "entropy"],
@@ -43,6 +50,9 @@ SHOWS = {
 
 MODELS = {
     "layers.py": "torch",
+    "layers_compiled.py": "torch",
+    "layers_ranks.py": "torch",
+    "layers_generate.py": "transformers",
     "generate.py": "transformers",
     "batch.py": "transformers",
     "assisted.py": "transformers",

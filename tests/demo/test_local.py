@@ -84,8 +84,10 @@ def test_questions_and_answers_are_shown(run: Run) -> None:
 
 
 def test_the_layers_have_a_map(run: Run) -> None:
-    """A row for decoding, with what attention and MLPs took of it."""
+    """A row for each phase, with what attention and MLPs took of it."""
     _, _, below = run.output.partition("Every layer, sampled")
+    assert "1 of prefill" in below.splitlines()[0]
+    assert any(line.startswith("prefill") for line in below.splitlines())
     assert "of decode" in below.splitlines()[0]
     assert "attention" in below
     assert "MLP" in below

@@ -80,11 +80,14 @@ class Analysis(Observer):
     def look(self, beginning: Beginning) -> Look | None:
         """Count the work of the forward that begins, if it is not known.
 
-        Never of two sampled forwards in a row: one whose work is counted is not timed.
+        Never of two sampled forwards in a row, nor of one that was asked for: one whose work is
+        counted is not timed.
         """
         given, now = beginning.given, perf_counter()
         just, self._just_counted = self._just_counted, False
-        if just or not self._flops or given is None or now - self._counted_at < COUNT_EVERY:
+        if just or beginning.asked or not self._flops or given is None:
+            return None
+        if now - self._counted_at < COUNT_EVERY:
             return None
         if not self.works.wants(given):
             return None

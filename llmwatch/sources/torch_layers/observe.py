@@ -28,6 +28,8 @@ class Beginning(NamedTuple):
     """Whether it is recorded for a backward pass."""
     given: Given | None = None
     """What its work depends on; None: not known."""
+    asked: bool = False
+    """Whether somebody asked for this one: it is to be timed."""
 
 
 class Look:

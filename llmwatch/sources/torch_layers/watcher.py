@@ -214,7 +214,7 @@ class LayerWatcher:
             self._entry = Entry.put(self, model)
 
     def sample_now(self) -> None:
-        """Sample the next forward, whatever the schedule says."""
+        """Time the next forward, whatever the schedule says; its work is not counted."""
         self.schedule.asked = True
 
     def observe(self, observer: Observer) -> None:
@@ -307,6 +307,7 @@ class LayerWatcher:
             modules = layout.modules(model)
         if modules is None or not layout.ready:
             return None
+        asked = self.schedule.asked
         self.schedule.took(phase)
         beginning = Beginning(
             layout.plan.layers,
@@ -316,6 +317,7 @@ class LayerWatcher:
             tokens_of(args, kwargs),
             torch.is_grad_enabled(),
             given_of(args, kwargs),
+            asked,
         )
         looks = self._looks(beginning)
         passing = None

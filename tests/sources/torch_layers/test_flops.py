@@ -129,6 +129,17 @@ def test_a_forward_whose_work_is_counted_is_not_timed_and_the_next_one_is():
         assert len(watcher.samples) == 2
 
 
+def test_a_forward_that_was_asked_for_is_timed_and_a_later_one_counted():
+    """The one prefill among the steps of a generation would else be known by its work alone."""
+    model = tower()
+    with watch_layers(model, every=1) as watcher, torch.inference_mode():
+        watcher.sample_now()
+        for _ in range(3):
+            model(IDS)
+        assert len(watcher.samples) == 2
+        assert watcher.analysis.works
+
+
 def test_without_flops_every_sampled_forward_is_timed(watch):
     model = language_model()
     with torch.inference_mode(), watch(model) as watcher:
