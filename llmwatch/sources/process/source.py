@@ -1,8 +1,8 @@
 """This process and its host as a source: read when metrics are collected.
 
-OpenTelemetry's own instrumentation of system metrics says the same of the process and more of the
-host; where it is active, only what it lacks is said here. It is not used for this because it cannot
-be undone, and goes on to speak of the parent in a forked child.
+OpenTelemetry's own instrumentation of system metrics says much the same of the process and more of
+the host; where it is active, no metric is said here that it says. It is not used for this because
+it cannot be undone, and goes on to speak of the parent in a forked child.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Collection
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -60,15 +61,15 @@ class Source:
         )
 
     def _read(self) -> Found:
-        return _of_pauses(self._pauses, self._lag) | self._machine()
+        found = _of_pauses(self._pauses, self._lag) | self._machine()
+        said = _said_by_another()
+        return {key: each for key, each in found.items() if PROCESS_METRICS[key].name not in said}
 
     def _machine(self) -> Found:
         from llmwatch.sources.process.reading import read_host, read_process
 
         if self._pid != os.getpid():
             self._pid, self._before = os.getpid(), None
-        if _is_said_by_another():
-            return {}
         try:
             now = monotonic(), read_process(), read_host()
         except MissingExtraError as missing:
@@ -93,11 +94,15 @@ def install(signals: Signals) -> Source:
     return Source(signals)
 
 
-def _is_said_by_another() -> bool:
+def _said_by_another() -> Collection[str]:
+    """Names of metrics."""
     module: Any = sys.modules.get("opentelemetry.instrumentation.system_metrics")
     other = getattr(module, "SystemMetricsInstrumentor", None)
     instance = getattr(other, "_instance", None)
-    return bool(getattr(instance, "is_instrumented_by_opentelemetry", False))
+    if not getattr(instance, "is_instrumented_by_opentelemetry", False):
+        return ()
+    config: Collection[str] | None = getattr(instance, "_config", None)
+    return config if config is not None else {each.name for each in PROCESS_METRICS.values()}
 
 
 def _of_process(process: Process) -> Found:

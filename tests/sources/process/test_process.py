@@ -215,6 +215,7 @@ def test_it_undoes(seen):
 
 @needs_psutil
 def test_another_that_says_the_same_is_left_to_it(seen):
+    """What it was not asked to say is said here."""
     system_metrics = pytest.importorskip("opentelemetry.instrumentation.system_metrics")
     other = system_metrics.SystemMetricsInstrumentor(config={"process.memory.usage": None})
     reader = InMemoryMetricReader()
@@ -224,10 +225,30 @@ def test_another_that_says_the_same_is_left_to_it(seen):
         gc.collect()
         assert read(seen, "process.memory.usage") is None
         assert read(seen, "cpython.gc.collections", **{"cpython.gc.generation": 2}) > 0
+        assert read(seen, "process.memory.virtual") > 0
     finally:
         other.uninstrument()
         provider.shutdown()
     assert read(seen, "process.memory.usage") > 0
+
+
+@needs_psutil
+def test_beside_another_that_says_all_it_can_nothing_is_said_twice(seen):
+    system_metrics = pytest.importorskip("opentelemetry.instrumentation.system_metrics")
+    config = system_metrics._DEFAULT_CONFIG
+    system_metrics.SystemMetricsInstrumentor._instance = None  # it keeps its first configuration
+    other = system_metrics.SystemMetricsInstrumentor()
+    provider = MeterProvider([InMemoryMetricReader()])
+    other.instrument(meter_provider=provider)
+    try:
+        gc.collect()
+        time.sleep(FRESH)
+        ours = seen.metrics()
+        assert not config.keys() & ours.keys()
+        assert "llmwatch.process.gc.time" in ours
+    finally:
+        other.uninstrument()
+        provider.shutdown()
 
 
 @pytest.mark.parametrize(("sources", "fails"), [("['process']", True), ("None", False)])
