@@ -39,6 +39,7 @@ settings.load_profile("llmwatch")
 
 NEEDS = {
     "cli": "click",
+    "cli/test_run.py": "openai",
     "demo": "openai",
     "demo/test_local.py": "transformers",
     "docs": "openai",
