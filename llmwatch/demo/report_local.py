@@ -39,13 +39,14 @@ def title(span: StoredSpan) -> Text:
 def conversation(
     answered: Iterable[tuple[Task, Sequence[str]]], spans: Sequence[StoredSpan]
 ) -> Group:
-    """What was asked, and what the model said, in the colour of how sure it was."""
+    """What was asked and the first line of what the model said, in the colour of its sureness."""
     styles = {span.attributes.get(semconv.ROUTE): _colour(span) for span in spans}
     lines: list[RenderableType] = []
     for task, answers in answered:
         for question, said in zip(task.questions, answers, strict=True):
             lines.append(Text(f"> {question}", style="dim", overflow="ellipsis", no_wrap=True))
-            text = Text(" ".join(said.split()), style=styles.get(task.title, ""))
+            text = Text(" ".join(said.split()), overflow="ellipsis", no_wrap=True)
+            text.stylize(styles.get(task.title, ""))
             lines.append(Padding(text, (0, 0, 0, 2)))
     return Group(*lines)
 

@@ -83,6 +83,16 @@ def test_questions_and_answers_are_shown(run: Run) -> None:
             assert f"> {question}" in run.output
 
 
+def test_an_answer_takes_one_line() -> None:
+    """However long it is, and whatever lines it has."""
+    console = Console(width=40, file=io.StringIO())
+    console.print(report_local.conversation([(local.TASKS[0], ["one\ntwo " * 40])], []))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert len(lines) == 2
+    assert lines[1].startswith("  one two one")
+    assert lines[1].endswith("…")
+
+
 def test_the_layers_have_a_map(run: Run) -> None:
     """A row for each phase, with what attention and MLPs took of it."""
     _, _, below = run.output.partition("Every layer, sampled")
