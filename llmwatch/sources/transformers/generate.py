@@ -111,7 +111,9 @@ class Generations:
 
     def generate(self, wrapped: Wrapped, model: Any, args: Args, kwargs: Kwargs) -> Any:
         """Watch one call: a request, or a part of one."""
-        request = _working()
+        request = None
+        with _BEGIN:
+            request = _working()
         if request is not None:
             return self._inner(request, wrapped, model, args, kwargs)
         call = self.begin(model, args, kwargs)

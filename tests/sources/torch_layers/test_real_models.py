@@ -284,6 +284,6 @@ def test_a_model_that_is_loaded_is_watched_until_the_session_ends(by, tmp_path):
         answer(model, 3)
         points = seen.metrics()["llmwatch.layer.duration"]
         assert {each.attributes["gen_ai.request.model"] for each in points} == {str(tmp_path)}
-        assert {each.attributes["llmwatch.layer.phase"] for each in points} >= {"decode"}
+        assert "prefill" in {each.attributes["llmwatch.layer.phase"] for each in points}
     assert registry.living() == []
     assert left_behind(model) == []
