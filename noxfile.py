@@ -6,6 +6,7 @@ Environments are made by ``venv`` and ``pip``. All but `integrations` and `smoke
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -70,6 +71,9 @@ NEIGHBOURS = {
 }
 """Other instrumentations of the same client. Each needs an environment of its own."""
 
+FAILED = Path(".pytest_cache/v/cache/lastfailed")
+"""Where pytest keeps the names of the tests that failed and did not pass since."""
+
 
 def group(name: str) -> tuple[str, ...]:
     """The packages of one dependency group of ``pyproject.toml``."""
@@ -118,12 +122,12 @@ def run_twice(session: nox.Session, *selections: list[str], env: dict[str, str])
     A machine that is busy for a moment can fail a test of times or of threads. The code can fail it
     twice.
     """
-    session.run("pytest", "--cache-clear", *selections[0], env=env, success_codes=[0, 1])
-    for selection in selections[1:]:
+    first, *others = selections
+    session.run("pytest", "--cache-clear", *first, env=env, success_codes=[0, 1])
+    for selection in others:
         session.run("pytest", *selection, env=env, success_codes=[0, 1])
-    nothing_failed = 5
-    again = ["pytest", "--last-failed", "--last-failed-no-failures", "none"]
-    session.run(*again, env=env, success_codes=[0, nothing_failed])
+    if FAILED.is_file() and json.loads(FAILED.read_text()):
+        session.run("pytest", "--last-failed", env=env)
 
 
 def collector(session: nox.Session) -> str:
