@@ -17,18 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 from llmwatch import semconv
-from llmwatch.demo.draw import (
-    MEDIUM,
-    NOTHING,
-    WIDE,
-    dollars,
-    or_nothing,
-    seconds,
-    sparkline,
-    table,
-)
+from llmwatch.demo.draw import MEDIUM, NOTHING, WIDE, or_nothing, sparkline, table
 from llmwatch.demo.wire import Exchange
 from llmwatch.export.store_reader import StoredPoint, StoredSpan
+from llmwatch.view.numbers import dollars, seconds
 
 # --- operations --------------------------------------------------------------------------------
 

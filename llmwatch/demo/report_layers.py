@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from llmwatch.demo.draw import seconds, size
+from llmwatch.view.numbers import seconds, size
 
 if TYPE_CHECKING:
     from llmwatch.measure.findings import Finding

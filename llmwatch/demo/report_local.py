@@ -14,9 +14,10 @@ from rich.text import Text
 
 from llmwatch import semconv
 from llmwatch import semconv_models as models
-from llmwatch.demo.draw import MEDIUM, NOTHING, or_nothing, rate, seconds, size, sparkline, table
+from llmwatch.demo.draw import MEDIUM, NOTHING, or_nothing, sparkline, table
 from llmwatch.demo.local import Task
 from llmwatch.export.store_reader import StoredSpan
+from llmwatch.view.numbers import rate, seconds, size
 
 
 def is_local(span: StoredSpan) -> bool:

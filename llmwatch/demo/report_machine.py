@@ -8,8 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from llmwatch import semconv_hardware as hardware
-from llmwatch.demo.draw import seconds, table
+from llmwatch.demo.draw import table
 from llmwatch.export.store_reader import StoredPoint
+from llmwatch.view.numbers import seconds
 
 GPU, PROCESS = hardware.GPU_METRICS, hardware.PROCESS_METRICS
 

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
 from llmwatch import semconv
 from llmwatch.demo import draw, report
 from llmwatch.demo.scenes import SCENES, THE_STREAM
 from llmwatch.export.store_reader import StoredSpan, read_metrics, read_spans
+from llmwatch.view import numbers
 
 pytestmark = pytest.mark.slow
 
@@ -124,7 +123,7 @@ def test_the_table_shows_the_numbers_of_the_spans(demo: Run) -> None:
     used, made = found[semconv.USAGE_INPUT_TOKENS], found[semconv.USAGE_OUTPUT_TOKENS]
     assert found[semconv.REQUEST_MODEL] in line
     assert f"{used}→{made}" in line
-    assert draw.seconds(span.duration) in line
+    assert numbers.seconds(span.duration) in line
     assert found[semconv.STREAM_STALLS] == 1
     assert re.search(r"\d+/\d+!", line)
 
@@ -173,44 +172,6 @@ def test_a_missing_extra_is_explained() -> None:
     assert done.returncode == 1
     assert "pip install 'llmwatch-otel[demo]'" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [
-        (0.0, "0 µs"),
-        (0.00021, "210 µs"),
-        (0.0009999, "1.0 ms"),
-        (0.0034, "3.4 ms"),
-        (0.0212, "21 ms"),
-        (0.9999, "1.00 s"),
-        (1.123, "1.12 s"),
-        (12.34, "12.3 s"),
-        (123.4, "123 s"),
-    ],
-)
-def test_seconds_are_short(value: float, shown: str) -> None:
-    """At most six characters, with a unit."""
-    assert draw.seconds(value) == shown
-
-
-@given(st.floats(0, 9_000))
-def test_seconds_are_right(value: float) -> None:
-    """What is shown is the value, to 5 % or half a microsecond, in six characters."""
-    shown = draw.seconds(value)
-    number, unit = shown.split()
-    assert len(shown) <= 6
-    read = float(number) * {"µs": 1e-6, "ms": 1e-3, "s": 1}[unit]
-    assert read == pytest.approx(value, rel=0.05, abs=0.51e-6)
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [(0.0, "0.00"), (12.5, "12.50"), (0.000342, "0.00034"), (0.0000003, "<0.00001")],
-)
-def test_dollars_have_two_digits_that_count(value: float, shown: str) -> None:
-    """Never 0.00 for what costs something, never an exponent."""
-    assert draw.dollars(value) == shown
 
 
 @pytest.mark.parametrize("number", [1, 2, 79, 80, 81, 1000])

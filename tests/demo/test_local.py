@@ -16,9 +16,9 @@ from rich.console import Console
 from llmwatch import semconv
 from llmwatch import semconv_models as models
 from llmwatch.demo import local, parts, report_local, smollm2
-from llmwatch.demo.draw import rate, seconds, size
 from llmwatch.demo.show import Show
 from llmwatch.export.store_reader import StoredSpan, read_spans
+from llmwatch.view.numbers import rate, seconds
 
 TINY = Path(__file__).parents[1] / "integrations" / "tiny_model.py"
 
@@ -125,20 +125,3 @@ def test_the_model_is_looked_for_where_it_is_kept(
     folder.mkdir(parents=True)
     assert smollm2.missing() == []
     assert smollm2.prepare() == folder
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [(4.56, "4.6"), (9.96, "10"), (45.6, "46"), (4567.8, "4568"), (45678.0, "45.7k")],
-)
-def test_rates_are_short(value: float, shown: str) -> None:
-    """At most five characters."""
-    assert rate(value) == shown
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"), [(7, "7"), (134_515_008, "135 M"), (999.7, "1 k"), (2e12, "2 T")]
-)
-def test_sizes_are_short(value: float, shown: str) -> None:
-    """Three digits and the letter of a power of a thousand."""
-    assert size(value) == shown
