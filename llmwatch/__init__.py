@@ -17,7 +17,8 @@ from llmwatch.errors import ConfigError, LlmwatchError, MissingExtraError
 
 if TYPE_CHECKING:
     from llmwatch.drift.monitor import DriftMonitor
-    from llmwatch.signals.context import attributes
+    from llmwatch.export.tail_sampling import TailSampling
+    from llmwatch.signals.context import attributes, flag
     from llmwatch.signals.current import Current, current
     from llmwatch.snapshot import Resources, resources
     from llmwatch.sources.decorators import watch
@@ -33,9 +34,11 @@ __all__ = [
     "LlmwatchError",
     "MissingExtraError",
     "Resources",
+    "TailSampling",
     "__version__",
     "attributes",
     "current",
+    "flag",
     "flush",
     "instrument",
     "resources",
@@ -48,7 +51,9 @@ __all__ = [
 _LAZY = {
     "DriftMonitor": "llmwatch.drift.monitor",
     "Resources": "llmwatch.snapshot",
+    "TailSampling": "llmwatch.export.tail_sampling",
     "attributes": "llmwatch.signals.context",
+    "flag": "llmwatch.signals.context",
     "resources": "llmwatch.snapshot",
     "Current": "llmwatch.signals.current",
     "current": "llmwatch.signals.current",

@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 
 from llmwatch.backends import Backend, resolve
 from llmwatch.errors import ConfigError
+from llmwatch.keep import Keep
+from llmwatch.keep import parse as parse_rules
 
 Protocol = Literal["http/protobuf", "grpc"]
 Semconv = Literal["1.41", "genai-0.1", "dup"]
@@ -86,8 +88,19 @@ class Config:
     sample_ratio: float | None = None
     """Share of traces to keep, 0 to 1, by parent-based trace-id ratio; else
     ``OTEL_TRACES_SAMPLER``."""
+    keep: Keep | None = None
+    """Which traces to send, once it is known what became of them: rules with commas between them,
+    such as ``errors,flagged,slow>5s,ttft>2s,cost>0.1,5%``. None: all."""
+    trace_limit: float | None = None
+    """Traces a second that are sent, at most; None: any number."""
     export_interval: float | None = None
     """Seconds between two metric exports; else ``OTEL_METRIC_EXPORT_INTERVAL``."""
+    prometheus_port: range | None = None
+    """Serve metrics to Prometheus at ``/metrics`` on this port, besides whatever else is
+    configured; ``"9464-9471"``: on the first of these that is free, so that each worker of a server
+    takes its own. Needs the extra ``prometheus``."""
+    prometheus_host: str = "localhost"
+    """Where that port is; ``0.0.0.0`` is everywhere. Anyone who reaches it can read it."""
     console: bool = False
     """Print one line per call on stderr."""
     store_path: str | None = None
@@ -181,7 +194,11 @@ class Settings(TypedDict, total=False):
     logger_provider: Any
     set_global: bool | None
     sample_ratio: float | None
+    keep: Keep | str | None
+    trace_limit: float | None
     export_interval: float | None
+    prometheus_port: int | str | None
+    prometheus_host: str | None
     console: bool | None
     store_path: str | os.PathLike[str] | None
     store_limit: int | None
@@ -209,6 +226,7 @@ class Settings(TypedDict, total=False):
 _FALLBACK = {
     "service_name": "OTEL_SERVICE_NAME",
     "capture_content": "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT",
+    "prometheus_host": "OTEL_EXPORTER_PROMETHEUS_HOST",
 }
 OBJECTS = {"tracer_provider", "meter_provider", "logger_provider", "redact"}
 """Settings that are objects of the program, so no variable and no file can give them."""
@@ -357,6 +375,24 @@ def _backend(value: Any, where: str) -> Backend:
     return backend
 
 
+def _ports(value: Any, where: str) -> range:
+    first, dash, last = str(value).partition("-")
+    if not isinstance(value, bool) and first.isdecimal() and (last.isdecimal() or not dash):
+        ports = range(int(first), int(last or first) + 1)
+        if ports and ports[0] >= 1 and ports[-1] <= 65_535:
+            return ports
+    raise _wrong(where, value, "give a port from 1 to 65535, or a range like '9464-9471'.")
+
+
+def _keep(value: Any, where: str) -> Keep:
+    if isinstance(value, Keep):
+        return value
+    try:
+        return parse_rules(_text(value, where))
+    except ConfigError as error:
+        raise ConfigError(f"{where}{value!r} cannot be used: {error}") from None
+
+
 def _path(value: Any, where: str) -> str:
     text = _text(os.fspath(value) if isinstance(value, os.PathLike) else value, where)
     return str(Path(text).expanduser().absolute())  # the program may change its directory
@@ -420,7 +456,11 @@ _PARSERS: dict[str, Callable[[Any, str], Any]] = {
     "logger_provider": _provider("get_logger"),
     "set_global": _boolean,
     "sample_ratio": _number(0, 1, float),
+    "keep": _keep,
+    "trace_limit": _number(0.001, 1_000_000, float),
     "export_interval": _number(0.01, 86_400, float),
+    "prometheus_port": _ports,
+    "prometheus_host": _text,
     "console": _boolean,
     "store_path": _path,
     "store_limit": _number(65_536, 1 << 50, int),

@@ -112,6 +112,9 @@ OUTPUT_BYTES: Final = "llmwatch.response.output_bytes"
 CONTENT_TRUNCATED: Final = "llmwatch.content.truncated"
 CAUSE: Final = "llmwatch.cause"
 SIGNAL: Final = "llmwatch.signal"
+KEPT: Final = "llmwatch.kept"
+FLAGGED: Final = "llmwatch.flagged"
+LEFT_OUT_BY: Final = "llmwatch.left_out.by"
 DRIFT_MONITOR: Final = "llmwatch.drift.monitor"
 DRIFT_KEY: Final = "llmwatch.drift.key"
 DRIFT_REFERENCE: Final = "llmwatch.drift.reference"
@@ -134,7 +137,12 @@ DRIFT_REGION_IDS: Final = "llmwatch.drift.region.ids"
 METRIC_ATTRIBUTES: Final = {"route": ROUTE, "tenant": TENANT}
 """Keys of `llmwatch.attributes` that may go on metrics, and their attribute names."""
 
-CONTEXT_ATTRIBUTES: Final = {**METRIC_ATTRIBUTES, "session": SESSION_ID, "user": USER_ID}
+CONTEXT_ATTRIBUTES: Final = {
+    **METRIC_ATTRIBUTES,
+    "session": SESSION_ID,
+    "user": USER_ID,
+    "flagged": FLAGGED,
+}
 """Keyword arguments of `llmwatch.attributes` that have a name of their own."""
 
 # --- events ------------------------------------------------------------------------------------
@@ -317,6 +325,13 @@ OWN_METRICS: Final[dict[str, Metric]] = {
         "observable_counter",
         "Telemetry that llmwatch or its exporters had to drop, by signal.",
     ),
+    "left_out": Metric(
+        "llmwatch.spans.left_out",
+        "{span}",
+        "observable_counter",
+        "Spans that were not sent because the setting `keep` or `trace_limit` says so. Metrics "
+        "count their operations all the same.",
+    ),
 }
 
 _GAUGE: Final[Kind] = "observable_gauge"
@@ -486,6 +501,12 @@ ATTRIBUTES: Final[dict[str, str]] = {
     CONTENT_TRUNCATED: "True where captured content was cut to the setting `content_limit`.",
     CAUSE: "On `llmwatch.internal.errors`: the place inside llmwatch that failed.",
     SIGNAL: "On `llmwatch.telemetry.dropped`: `traces`, `metrics` or `logs`.",
+    KEPT: "Why the setting `keep` kept the trace: the first rule that held, `errors`, `flagged`, "
+    "`slow`, `ttft`, `cost` or `share`.",
+    FLAGGED: "True where the program said that something is worth keeping: `llmwatch.flag()`, or "
+    "`flagged` of `llmwatch.attributes`.",
+    LEFT_OUT_BY: "On `llmwatch.spans.left_out`: `keep` (no rule held), `trace_limit` (too many "
+    "traces in this second), or `overflow` (too many spans waited for their traces to end).",
     DRIFT_MONITOR: "Name of a drift monitor.",
     DRIFT_KEY: "Route, tenant or language that a monitor watches by itself; absent where there is "
     "none.",

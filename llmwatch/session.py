@@ -20,7 +20,7 @@ from llmwatch._clash import warn_of_clash
 from llmwatch._version import __version__
 from llmwatch.config import Config, Settings
 from llmwatch.errors import ConfigError
-from llmwatch.export.dropped import dropped_counts
+from llmwatch.export.dropped import dropped_counts, left_out_counts
 from llmwatch.export.pipeline import Pipeline
 from llmwatch.export.providers import Providers
 from llmwatch.signals import active
@@ -29,6 +29,7 @@ from llmwatch.signals.drift import Alarms
 from llmwatch.signals.drift_feed import Feed
 from llmwatch.signals.events import Events
 from llmwatch.signals.metrics import Metrics
+from llmwatch.signals.observed import Observation
 from llmwatch.signals.operation import Signals
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Session:
         self._built = built = self.pipeline.providers
         self.metrics = self._count(built)
         self.signals = Signals(config, _tracer(built), self.metrics, _events(config, built))
+        self.signals.observe(semconv.OWN_METRICS["left_out"], _left_out)
         if config.console:
             from llmwatch.export.console import Console
 
@@ -153,6 +155,10 @@ class Session:
         if self._feed is not None:
             self._feed.reset()
         self.signals.live.clear()
+
+
+def _left_out() -> list[Observation]:
+    return [Observation(many, {semconv.LEFT_OUT_BY: by}) for by, many in left_out_counts().items()]
 
 
 def _tracer(built: Providers) -> Tracer:

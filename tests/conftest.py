@@ -80,6 +80,7 @@ def _instrumented_by_nobody() -> Iterator[None]:
     _guard.reset()
     if (dropped := sys.modules.get("llmwatch.export.dropped")) is not None:
         dropped.losses = dropped.Losses()
+        dropped.left_out = dropped.Losses()
     if (registry := sys.modules.get("llmwatch.drift.registry")) is not None:
         registry.monitors.clear()  # those of earlier tests that nobody has collected yet
     yield

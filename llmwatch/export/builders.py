@@ -7,6 +7,7 @@ resource, intervals) is left to it.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from functools import partial
@@ -17,6 +18,7 @@ from uuid import uuid4
 from opentelemetry import metrics
 
 from llmwatch.config import Config
+from llmwatch.errors import ConfigError
 from llmwatch.export import otlp
 from llmwatch.export.dropped import Signal, watch_queue
 
@@ -27,10 +29,13 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
 
+_log = logging.getLogger("llmwatch")
+
 Build = Callable[["Resource", metrics.MeterProvider], Any]
 """Makes a provider of a resource and of what the SDK shall count itself with; all that can be wrong
 was found before it is called."""
 
+PROMETHEUS = "prometheus"
 STORE = "llmwatch_store"
 """Our name, beside those of ``OTEL_*_EXPORTER``, for the local store."""
 
@@ -47,10 +52,19 @@ def prepare(config: Config, signal: Signal, names: list[str]) -> Build:
 
 
 def build_meter_provider(config: Config) -> metrics.MeterProvider:
-    """A fresh meter provider of our own, for a forked child: inherited sums are its parent's."""
-    provider = prepare(config, "metrics", exporter_names(config, "metrics"))(
-        resource_of(config), NOBODY
-    )
+    """A fresh meter provider of our own, for a forked child: inherited sums are its parent's.
+
+    Where no port is free for Prometheus, which its parent serves, it goes without.
+    """
+    names, resource = exporter_names(config, "metrics"), resource_of(config)
+    try:
+        provider = prepare(config, "metrics", names)(resource, NOBODY)
+    except ConfigError as error:
+        if PROMETHEUS not in names:
+            raise
+        _log.warning("llmwatch serves no metrics of this forked process: %s", error)
+        names.remove(PROMETHEUS)
+        provider = prepare(config, "metrics", names)(resource, NOBODY)
     return cast(metrics.MeterProvider, provider)
 
 
@@ -58,8 +72,16 @@ def exporter_names(config: Config, signal: Signal) -> list[str]:
     """Names of the exporters that our own provider of *signal* uses.
 
     Those of ``OTEL_{signal}_EXPORTER``; else ``otlp``, as the specification says; but only our
-    local store where nothing at all is said about exporting.
+    local store where nothing at all is said about exporting. A port for Prometheus comes first, so
+    that one in use is found before the thread of any other reader runs.
     """
+    names = _pushed(config, signal)
+    if signal == "metrics" and (PROMETHEUS in names or config.prometheus_port is not None):
+        return [PROMETHEUS, *(name for name in names if name != PROMETHEUS)]
+    return names
+
+
+def _pushed(config: Config, signal: Signal) -> list[str]:
     text = os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "")
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names and config.backend is not None and signal not in config.backend.signals:
@@ -123,10 +145,10 @@ def _factory(config: Config, signal: Signal, name: str) -> Callable[[], Any]:
             "logs": local_store.StoreLogExporter,
         }
         return partial(exporters[signal], config)
-    if (signal, name) == ("metrics", "prometheus"):
-        from llmwatch.export.prometheus import PrometheusReader
+    if (signal, name) == ("metrics", PROMETHEUS):
+        from llmwatch.export.prometheus import serving
 
-        return PrometheusReader
+        return serving(config)
     return otlp.factory(config, signal, name) if otlp.is_otlp(name) else otlp.named(signal, name)
 
 
@@ -148,15 +170,32 @@ def _tracer_provider(config: Config, names: list[str]) -> Build:
             shutdown_on_exit=False,
             **_accepted(TracerProvider, meter_provider=itself),
         )
+        processors = []
         for factory in factories:
             processor = BatchSpanProcessor(
                 SpanDelivery(factory), **_accepted(BatchSpanProcessor, meter_provider=itself)
             )
             watch_queue(processor, "traces")
-            provider.add_span_processor(processor)
+            processors.append(processor)
+        for each in _sampled(config, processors):
+            provider.add_span_processor(each)
         return provider
 
     return build_provider
+
+
+def _sampled(config: Config, processors: list[Any]) -> list[Any]:
+    """What exports, behind what decides which traces are worth it, where that is asked for."""
+    if config.keep is None and config.trace_limit is None:
+        return processors
+    from opentelemetry.sdk.trace import SynchronousMultiSpanProcessor
+
+    from llmwatch.export.tail_sampling import TailSampling
+
+    together = SynchronousMultiSpanProcessor()  # type: ignore[no-untyped-call]
+    for each in processors:
+        together.add_span_processor(each)
+    return [TailSampling(together, config.keep, config.trace_limit)]
 
 
 def _meter_provider(config: Config, names: list[str]) -> Build:

@@ -15,13 +15,13 @@ SIGNALS: tuple[Signal, ...] = ("traces", "metrics", "logs")
 
 
 class Losses:
-    """Items lost so far, by signal."""
+    """Items lost so far, by signal (or by whatever else tells losses apart)."""
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
         self._lock = Lock()
 
-    def add(self, signal: Signal, items: int) -> None:
+    def add(self, signal: str, items: int) -> None:
         """Count *items* spans, data points or log records as lost."""
         with self._lock:
             self.counts[signal] = self.counts.get(signal, 0) + items
@@ -35,6 +35,14 @@ class Losses:
 losses = Losses()
 """Those of this process. Whoever loses something keeps the object that stood here when it was
 built, so that what an exporter of one test loses late is not counted in another."""
+
+left_out = Losses()
+"""Spans of this process that were left out on purpose, by what left them out."""
+
+
+def left_out_counts() -> dict[str, int]:
+    """How many spans were left out on purpose so far, by what left them out."""
+    return dict(left_out.counts)
 
 
 def dropped_counts() -> dict[str, int]:

@@ -9,6 +9,7 @@ it is silenced, and the child's first operation builds a fresh one.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Mapping
 from threading import RLock
 from time import monotonic
@@ -131,6 +132,7 @@ class Pipeline:
         for call in calls:
             call.start()
         wait(calls, deadline)
+        _release_traces()
         self.flush(max(deadline - monotonic(), 0.0))
 
     def _announce(self) -> None:
@@ -174,6 +176,7 @@ class Pipeline:
         self._closing = []
         _guard.reset()
         dropped.losses.reset()
+        dropped.left_out.reset()
         _call(self._on_fork)
         self._end.forked()
         if self._asleep is None and "metrics" in self._providers.owned:
@@ -206,6 +209,12 @@ class Pipeline:
                 global_providers.replace_ours("metrics", inherited, fresh)
                 return fresh
         return metrics.NoOpMeterProvider()
+
+
+def _release_traces() -> None:
+    """Have what waits for the end of its trace decided now."""
+    if (loaded := sys.modules.get("llmwatch.export.tail_sampling")) is not None:
+        loaded.release_all()
 
 
 def _call(callbacks: list[Callable[[], object]]) -> None:

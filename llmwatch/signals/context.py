@@ -12,6 +12,7 @@ from contextvars import Token
 from typing import TYPE_CHECKING
 
 from opentelemetry import context as otel_context
+from opentelemetry import trace
 from opentelemetry.context import Context, create_key
 
 from llmwatch import semconv
@@ -35,6 +36,7 @@ def attributes(
     session: str | None = None,
     user: str | None = None,
     tenant: str | None = None,
+    flagged: bool | None = None,
     **more: AttributeValue | None,
 ) -> Iterator[None]:
     """Put attributes on every span and event that llmwatch makes inside the block.
@@ -44,6 +46,7 @@ def attributes(
         session: Id of a conversation or session (``session.id``).
         user: Id of an end user (``user.id``).
         tenant: Id of a customer; on metrics too (keep few values).
+        flagged: True marks it as worth keeping, for the setting ``keep``; see `flag`.
         **more: Any other attribute, under its own name with ``__`` read as ``.``; strings, numbers
             and booleans. None removes what an outer block set.
 
@@ -53,7 +56,7 @@ def attributes(
     Blocks nest; the inner value wins. The attributes follow the current OpenTelemetry context:
     asyncio tasks and `contextvars.copy_context` see them, bare threads do not.
     """
-    given = {"route": route, "session": session, "user": user, "tenant": tenant}
+    given = {"route": route, "session": session, "user": user, "tenant": tenant, "flagged": flagged}
     named: dict[str, AttributeValue | None] = {
         semconv.CONTEXT_ATTRIBUTES[key]: _checked(key, value)
         for key, value in given.items()
@@ -66,6 +69,15 @@ def attributes(
         yield
     finally:
         detach(token)
+
+
+def flag() -> None:
+    """Mark the trace that is in progress as worth keeping, for the rule ``flagged`` of ``keep``.
+
+    It goes on the current span: one of the program's own, of `llmwatch.watch`, or of an operation
+    that is in progress. Where there is none, nothing happens.
+    """
+    trace.get_current_span().set_attribute(semconv.FLAGGED, True)
 
 
 def _outer() -> Mapping[str, AttributeValue]:
