@@ -3,69 +3,285 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
+from opentelemetry.sdk.metrics import Histogram, MeterProvider
+from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation, View
+from prometheus_client import REGISTRY, Counter
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 import llmwatch
 from llmwatch.errors import ConfigError
+from llmwatch.export.prometheus import OneAtATime, PrometheusReader
 from llmwatch.signals import active
+from tests import receivers
 from tests.export import programs
+
+CALLS = "gen_ai_client_operation_duration_seconds"
 
 
 @pytest.fixture
-def url(monkeypatch: pytest.MonkeyPatch) -> str:
-    """Where metrics are served; traces and logs go nowhere."""
+def port() -> int:
+    """One that was free a moment ago."""
     with socket.create_server(("localhost", 0)) as free:
-        port = free.getsockname()[1]
-    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
-    monkeypatch.setenv("OTEL_LOGS_EXPORTER", "none")
-    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "prometheus")
-    monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_PORT", str(port))
-    return f"http://localhost:{port}/metrics"
+        return int(free.getsockname()[1])
 
 
-def counts(url: str) -> dict[str, float]:
-    with urlopen(url, timeout=5) as answer:
+def served(port: int) -> list[Sample]:
+    with urlopen(f"http://localhost:{port}/metrics", timeout=5) as answer:
         families = text_string_to_metric_families(answer.read().decode())
+    return [sample for family in families for sample in family.samples]
+
+
+def calls(port: int) -> dict[str, float]:
+    """How many operations of each name were counted."""
     return {
         sample.labels["gen_ai_operation_name"]: sample.value
-        for family in families
-        for sample in family.samples
-        if sample.name == "gen_ai_client_operation_duration_seconds_count"
+        for sample in served(port)
+        if sample.name == f"{CALLS}_count"
     }
 
 
-def call(name: str) -> None:
+def call(name: str = "chat") -> None:
     active.signals.start(name, "p", "m", {}).finish()
 
 
-def test_counts_are_served_until_they_are_not(url: str) -> None:
-    for _ in range(2):
+class TestAsked:
+    """By ``prometheus_port``."""
+
+    def test_counts_are_served_until_they_are_not(self, port: int) -> None:
+        for _ in range(2):
+            llmwatch.instrument(sources=(), prometheus_port=port)
+            call()
+            call()
+            assert calls(port) == {"chat": 2}
+            call("embeddings")
+            assert calls(port) == {"chat": 2, "embeddings": 1}
+            llmwatch.uninstrument()
+            with pytest.raises(URLError):
+                served(port)
+            socket.create_server(("localhost", port)).close()  # nobody holds it
+
+    def test_a_histogram_of_ours_has_buckets_count_and_sum(self, port: int) -> None:
+        llmwatch.instrument(sources=(), prometheus_port=port)
+        for _ in range(3):
+            call()
+        samples = served(port)
+        buckets = [each.value for each in samples if each.name == f"{CALLS}_bucket"]
+        assert buckets == sorted(buckets)
+        assert buckets[-1] == 3
+        assert len(buckets) == 15  # those of the conventions, and the rest
+        (total,) = (each.value for each in samples if each.name == f"{CALLS}_sum")
+        assert 0 < total < 10
+
+    def test_a_variable_asks_too(self, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("LLMWATCH_PROMETHEUS_PORT", str(port))
         llmwatch.instrument(sources=())
-        call("chat")
-        call("chat")
-        assert counts(url) == {"chat": 2}
-        call("chat")
-        assert counts(url) == {"chat": 3}
+        call()
+        assert calls(port) == {"chat": 1}
+
+    def test_it_is_reached_from_this_machine_only_unless_asked(
+        self, port: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_HOST", "127.0.0.2")
+        llmwatch.instrument(sources=(), prometheus_port=port)
+        with pytest.raises(OSError, match="refused"):
+            socket.create_connection(("127.0.0.1", port), 5)
+        socket.create_connection(("127.0.0.2", port), 5).close()
+        llmwatch.instrument(sources=(), prometheus_port=port, prometheus_host="localhost")
+        with pytest.raises(OSError, match="refused"):
+            socket.create_connection(("127.0.0.2", port), 5)
+        socket.create_connection(("localhost", port), 5).close()
+
+    def test_the_local_store_stays(self, port: int, tmp_path: Path) -> None:
+        llmwatch.instrument(sources=(), prometheus_port=port, store_path=tmp_path)
+        call()
+        assert calls(port) == {"chat": 1}
         llmwatch.uninstrument()
-        with pytest.raises(URLError):
-            counts(url)
+        kept = "".join(each.read_text() for each in tmp_path.rglob("*metrics*.jsonl"))
+        assert "gen_ai.client.operation.duration" in kept
+
+    @pytest.mark.parametrize("aggregation", ["", "base2_exponential_bucket_histogram"])
+    @pytest.mark.parametrize("temporality", ["", "delta"])
+    def test_a_collector_gets_its_own_kind_of_the_same_counts(
+        self,
+        port: int,
+        aggregation: str,
+        temporality: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        name = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"
+        monkeypatch.setenv(name, aggregation)
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", temporality)
+        with receivers.HttpReceiver() as collector:
+            llmwatch.instrument(sources=(), prometheus_port=port, endpoint=collector.endpoint)
+            for _ in range(3):
+                call()
+                assert llmwatch.flush(5)
+            assert calls(port) == {"chat": 3}
+            assert any(each.name == f"{CALLS}_bucket" for each in served(port))
+            llmwatch.uninstrument()
+            points = collector.points("gen_ai.client.operation.duration")
+            sent = [point.count for _, point in points]
+        assert (sum(sent) if temporality else max(sent)) == 3
+
+    def test_a_view_to_exponential_histograms_leaves_the_others(self, port: int) -> None:
+        exponential = View(
+            instrument_type=Histogram, aggregation=ExponentialBucketHistogramAggregation()
+        )
+        ports = range(port, port + 1)
+        reader = PrometheusReader("here", ports, OneAtATime(), "localhost")
+        provider = MeterProvider([reader], views=[exponential], shutdown_on_exit=False)
+        meter = provider.get_meter("tests")
+        meter.create_histogram("times").record(1)
+        meter.create_counter("calls").add(1)
+        assert [each.name for each in served(port)] == ["target_info", "calls_total"]
+        provider.shutdown()
+
+    def test_it_serves_what_opentelemetry_collects_and_nothing_else(self, port: int) -> None:
+        counter = Counter("of_the_program", "…")
+        try:
+            llmwatch.instrument(sources=(), prometheus_port=port)
+            call()
+            assert not any(each.name.startswith(("of_the", "python_")) for each in served(port))
+        finally:
+            REGISTRY.unregister(counter)
+
+    def test_many_who_ask_at_once_all_get_everything_once(self, port: int) -> None:
+        llmwatch.instrument(sources=(), prometheus_port=port)
+        call()
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(served, [port] * 40))
+        counted = [
+            [each for each in samples if each.name == f"{CALLS}_count"] for samples in answers
+        ]
+        assert [len(each) for each in counted] == [1] * 40
+
+    def test_where_none_of_the_exporters_is_asked_for_it_still_serves(
+        self, port: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for signal in ("TRACES", "METRICS", "LOGS"):
+            monkeypatch.setenv(f"OTEL_{signal}_EXPORTER", "none")
+        llmwatch.instrument(sources=(), prometheus_port=port)
+        call()
+        assert calls(port) == {"chat": 1}
 
 
-def test_a_port_in_use_is_named_and_nothing_stays_behind(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with socket.create_server(("localhost", 0)) as taken:
-        port = taken.getsockname()[1]
+class TestUnusable:
+    """A port that cannot be had."""
+
+    @pytest.mark.parametrize(
+        "value", [0, 65_536, -1, "x", "", " ", "9465-9464", "1-70000", True, 1.5]
+    )
+    def test_what_is_no_port_is_an_error(self, value: Any) -> None:
+        with pytest.raises(ConfigError, match=r"prometheus_port=.*9464-9471"):
+            llmwatch.instrument(sources=(), prometheus_port=value)
+
+    def test_one_in_use_is_named_and_nothing_stays_behind(self, port: int) -> None:
+        before = set(threading.enumerate())
+        with (
+            socket.create_server(("localhost", port)),
+            pytest.raises(ConfigError, match=f"prometheus_port={port} .*in use"),
+        ):
+            llmwatch.instrument(sources=(), prometheus_port=port)
+        assert set(threading.enumerate()) <= before
+        llmwatch.instrument(sources=(), prometheus_port=port)
+        call()
+        assert calls(port) == {"chat": 1}
+
+    def test_a_host_that_is_not_here_is_named(self, port: int) -> None:
+        with pytest.raises(ConfigError, match=r"nowhere\.invalid"):
+            llmwatch.instrument(sources=(), prometheus_port=port, prometheus_host="nowhere.invalid")
+
+    def test_of_a_range_the_first_free_one_is_taken(self) -> None:
+        first = consecutive(2)
+        with socket.create_server(("localhost", first)):
+            llmwatch.instrument(sources=(), prometheus_port=f"{first}-{first + 1}")
+            call()
+            assert calls(first + 1) == {"chat": 1}
+
+    def test_a_range_that_is_all_taken_is_named(self) -> None:
+        first = consecutive(2)
+        with ExitStack() as stack:
+            for each in range(first, first + 2):
+                stack.enter_context(socket.create_server(("localhost", each)))
+            with pytest.raises(ConfigError, match=f"'{first}-{first + 1}'"):
+                llmwatch.instrument(sources=(), prometheus_port=f"{first}-{first + 1}")
+
+    def test_a_missing_package_names_its_extra(self) -> None:
+        program = (
+            "import sys; sys.modules['prometheus_client'] = None\n"
+            "import llmwatch\n"
+            "try: llmwatch.instrument(sources=(), prometheus_port=9464)\n"
+            "except llmwatch.MissingExtraError as error: print(error)"
+        )
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+        assert "pip install 'llmwatch-otel[prometheus]'" in done.stdout, done.stderr
+
+
+def consecutive(count: int) -> int:
+    """The first of so many ports that are free, one after the other."""
+    for _ in range(100):
+        with ExitStack() as stack, suppress(OSError):
+            first: int = stack.enter_context(socket.create_server(("localhost", 0))).getsockname()[
+                1
+            ]
+            for each in range(first + 1, first + count):
+                stack.enter_context(socket.create_server(("localhost", each)))
+            return first
+    raise AssertionError
+
+
+class TestStandard:
+    """By OpenTelemetry's own variables."""
+
+    @pytest.fixture(autouse=True)
+    def _environment(self, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
+        monkeypatch.setenv("OTEL_LOGS_EXPORTER", "none")
+        monkeypatch.setenv("OTEL_METRICS_EXPORTER", "prometheus")
         monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_PORT", str(port))
-        with pytest.raises(ConfigError, match=str(port)):
+
+    def test_counts_are_served_until_they_are_not(self, port: int) -> None:
+        for _ in range(2):
             llmwatch.instrument(sources=())
-    llmwatch.instrument(sources=())
-    llmwatch.uninstrument()
+            call()
+            assert calls(port) == {"chat": 1}
+            llmwatch.uninstrument()
+            with pytest.raises(URLError):
+                served(port)
+
+    def test_a_port_in_use_is_named_and_nothing_stays_behind(self, port: int) -> None:
+        with (
+            socket.create_server(("localhost", port)),
+            pytest.raises(ConfigError, match=f"OTEL_EXPORTER_PROMETHEUS_PORT={port}"),
+        ):
+            llmwatch.instrument(sources=())
+        llmwatch.instrument(sources=())
+
+    def test_the_setting_has_the_last_word_on_the_port(self, port: int) -> None:
+        other = consecutive(1)
+        llmwatch.instrument(sources=(), prometheus_port=other)
+        call()
+        assert calls(other) == {"chat": 1}
+        with pytest.raises(URLError):
+            served(port)
+
+    def test_a_forked_child_says_that_it_cannot_serve_and_lives_on(
+        self, port: int, tmp_path: Path
+    ) -> None:
+        out = programs.run(FORK, str(tmp_path), "store")
+        assert out.splitlines() == ["WARNING llmwatch", "1.0"]
 
 
 FORK = """
@@ -82,8 +298,3 @@ url = "http://localhost:" + os.environ["OTEL_EXPORTER_PROMETHEUS_PORT"]
 print([line for line in urllib.request.urlopen(url).read().decode().splitlines()
        if line.startswith("calls_total")][0].split()[-1])
 """
-
-
-def test_a_forked_child_says_that_it_cannot_serve_and_lives_on(url: str, tmp_path: Any) -> None:
-    out = programs.run(FORK, str(tmp_path), "store")
-    assert out.splitlines() == ["WARNING llmwatch", "1.0"]
