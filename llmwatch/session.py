@@ -114,6 +114,7 @@ class Session:
         while self._undo:
             self._undo.pop()()
         self.signals.abandon_all()
+        self.pipeline.release()
         # The readers must collect while our counts are still at their door.
         done = self.flush(timeout)
         self._feed = None  # its monitors were to be collected until now

@@ -190,12 +190,12 @@ def _sampled(config: Config, processors: list[Any]) -> list[Any]:
         return processors
     from opentelemetry.sdk.trace import SynchronousMultiSpanProcessor
 
-    from llmwatch.export.tail_sampling import TailSampling
+    from llmwatch.export.tail_sampling import of_ours
 
     together = SynchronousMultiSpanProcessor()  # type: ignore[no-untyped-call]
     for each in processors:
         together.add_span_processor(each)
-    return [TailSampling(together, config.keep, config.trace_limit)]
+    return [of_ours(together, config.keep, config.trace_limit)]
 
 
 def _meter_provider(config: Config, names: list[str]) -> Build:

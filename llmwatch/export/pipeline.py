@@ -95,6 +95,11 @@ class Pipeline:
         self._undo_fork = on_fork(self._forked)
         self._end.install()
 
+    def release(self) -> None:
+        """Wait no longer for the end of traces of which nobody knows yet whether to keep them."""
+        if (loaded := sys.modules.get("llmwatch.export.tail_sampling")) is not None:
+            loaded.release_ours()
+
     def flush(self, timeout: float) -> bool:
         """Hand over what is queued within *timeout* seconds; True if all of it was."""
         deadline = monotonic() + timeout
@@ -132,7 +137,7 @@ class Pipeline:
         for call in calls:
             call.start()
         wait(calls, deadline)
-        _release_traces()
+        self.release()
         self.flush(max(deadline - monotonic(), 0.0))
 
     def _announce(self) -> None:
@@ -155,6 +160,7 @@ class Pipeline:
             self._providers = current.having(
                 signal, theirs, owned=current.owned - {signal}, retired=kept
             )
+        providers.say_unused(self.config, signal, providers.GLOBAL, providers.VOLUME)
         self._announce()
         # Sums would be reported twice; spans in flight still have to end somewhere.
         self._in_background(ours.shutdown if signal == "metrics" else ours.force_flush)
@@ -209,12 +215,6 @@ class Pipeline:
                 global_providers.replace_ours("metrics", inherited, fresh)
                 return fresh
         return metrics.NoOpMeterProvider()
-
-
-def _release_traces() -> None:
-    """Have what waits for the end of its trace decided now."""
-    if (loaded := sys.modules.get("llmwatch.export.tail_sampling")) is not None:
-        loaded.release_all()
 
 
 def _call(callbacks: list[Callable[[], object]]) -> None:

@@ -108,8 +108,10 @@ def build(config: Config) -> Providers:
     chosen: dict[str, Any] = {}
     for signal in SIGNALS:
         found = getattr(config, _FIELDS[signal])
-        if found is None and (found := global_providers.get(signal)) is not None:
-            _say_unused(config, signal)
+        if found is not None:
+            say_unused(config, signal, "was given", VOLUME)
+        elif (found := global_providers.get(signal)) is not None:
+            say_unused(config, signal, GLOBAL, DESTINATION + VOLUME)
         if found is None and _disabled():
             found = _NO_OP[signal]()
         if found is None:
@@ -130,13 +132,20 @@ def _disabled() -> bool:
     return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
 
 
-def _say_unused(config: Config, signal: Signal) -> None:
-    for setting in ("backend", "endpoint"):
-        if getattr(config, setting) is not None:
+GLOBAL = "the application made global"
+DESTINATION = ("backend", "endpoint")
+VOLUME = ("sample_ratio", "keep", "trace_limit")
+"""Settings that only a provider of ours follows: where to send, and how much."""
+
+
+def say_unused(config: Config, signal: Signal, whose: str, settings: tuple[str, ...]) -> None:
+    """Warn of settings that are not followed, since *signal* goes through another's provider."""
+    for setting in settings:
+        if (signal == "traces" or setting not in VOLUME) and getattr(config, setting) is not None:
             _log.warning(
-                "llmwatch sends %s through the provider that the application made global; %s= is "
-                "not used for them",
+                "llmwatch sends %s through the provider that %s; %s= is not used for them",
                 signal,
+                whose,
                 setting,
             )
 

@@ -266,11 +266,19 @@ def _ttft(attributes: Mapping[str, Any]) -> float:
 
 
 _all: WeakSet[TailSampling] = WeakSet()
+_ours: WeakSet[TailSampling] = WeakSet()
 
 
-def release_all() -> None:
-    """`TailSampling.release`, in the whole process: it is about to end."""
-    for each in tuple(_all):
+def of_ours(processor: SpanProcessor, keep: Keep | None, trace_limit: float | None) -> TailSampling:
+    """One for a provider that llmwatch builds, and `release_ours` reaches."""
+    made = TailSampling(processor, keep, trace_limit)
+    _ours.add(made)
+    return made
+
+
+def release_ours() -> None:
+    """`TailSampling.release`: the process is about to end, or watching."""
+    for each in tuple(_ours):
         each.release()
 
 

@@ -1,0 +1,214 @@
+"""What is sent can be made less; what the metrics say stays exact."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import sys
+from collections import Counter
+from time import perf_counter
+from typing import Any
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+
+import llmwatch
+from llmwatch import semconv
+from llmwatch.measure.record import Usage
+from llmwatch.signals import active
+from tests.receivers import HttpReceiver
+
+CALLS = 120
+LEFT_OUT = semconv.OWN_METRICS["left_out"].name
+
+
+class BrokenError(Exception):
+    """What some of the calls fail with."""
+
+
+def work() -> None:
+    """Calls of known tokens and cost, streamed or not; every tenth fails, every twelfth is slow."""
+    assert active.signals is not None
+    for number in range(CALLS):
+        with llmwatch.attributes(route=f"/{number % 3}"):
+            began = perf_counter() - (1 if number % 12 else 7)
+            operation = active.signals.start(
+                "chat", "openai", "gpt-4o", {}, server_address="api.openai.com", started=began
+            )
+        assert operation is not None
+        if number % 2:
+            timeline = operation.stream()
+            timeline.asked.extend(began + at / 10 for at in range(5))
+            timeline.got.extend(began + at / 10 + 0.05 for at in range(5))
+        operation.usage = Usage(100 + number, 10 + number)
+        operation.finish(BrokenError() if number % 10 == 0 else None)
+
+
+DURATION = "gen_ai.client.operation.duration"
+Totals = dict[tuple[str, tuple[tuple[str, Any], ...]], tuple[int, Any]]
+
+
+def totals(reader: InMemoryMetricReader) -> Totals:
+    """Of every histogram its count; and the sum, or the buckets, where the clock cannot differ."""
+    found: Totals = {}
+    data = reader.get_metrics_data()
+    for resource in data.resource_metrics if data is not None else ():
+        for scope in resource.scope_metrics:
+            for metric in scope.metrics:
+                for point in metric.data.data_points:
+                    if not hasattr(point, "count"):
+                        continue
+                    key = metric.name, tuple(sorted((point.attributes or {}).items()))
+                    exact = round(point.sum, 9) if metric.unit in ("{token}", "{USD}") else None
+                    buckets = point.bucket_counts if metric.name == DURATION else None
+                    found[key] = point.count, buckets or exact
+    return found
+
+
+SETTINGS: list[dict[str, Any]] = [
+    {"sample_ratio": 0.1},
+    {"sample_ratio": 0.0},
+    {"keep": "errors,slow>5s,10%"},
+    {"trace_limit": 3},
+    {"keep": "0%", "trace_limit": 3, "sample_ratio": 0.5},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_every_metric_is_exact_whatever_is_sampled(settings: dict[str, Any]) -> None:
+    """Each series of each histogram, errors and slow calls included, is as without sampling."""
+    found: list[Totals] = []
+    sent: list[int] = []
+    for each in ({}, settings):
+        reader = InMemoryMetricReader()
+        meter_provider = MeterProvider([reader], shutdown_on_exit=False)
+        with HttpReceiver() as receiver:
+            llmwatch.instrument(
+                endpoint=receiver.endpoint, meter_provider=meter_provider, sources=(), **each
+            )
+            work()
+            llmwatch.flush()
+            found.append(totals(reader))
+            llmwatch.uninstrument()
+            sent.append(len(receiver.spans()))
+        meter_provider.shutdown()
+    assert sent[0] == CALLS
+    assert sent[1] < CALLS
+    assert found[1] == found[0]
+    names = {name for name, _ in found[0]}
+    assert {"gen_ai.client.token.usage", "llmwatch.stream.inter_chunk_time"} < names
+    durations = [
+        (count, dict(attributes))
+        for (name, attributes), (count, _) in found[1].items()
+        if name == DURATION
+    ]
+    assert sum(count for count, _ in durations) == CALLS
+    assert sum(count for count, each in durations if "error.type" in each) == CALLS / 10
+
+
+def test_what_is_kept_says_why_and_the_rest_is_a_metric() -> None:
+    with HttpReceiver() as receiver:
+        llmwatch.instrument(endpoint=receiver.endpoint, keep="errors,slow>5s", sources=())
+        work()
+        llmwatch.uninstrument()
+        spans = receiver.spans()
+        why = Counter(
+            each.value.string_value
+            for span in spans
+            for each in span.attributes
+            if each.key == semconv.KEPT
+        )
+        assert why == {"errors": 12, "slow": 8}
+        (_, point) = receiver.points(LEFT_OUT)[-1]
+        assert point.as_int == CALLS - len(spans) == 100
+        assert {each.key: each.value.string_value for each in point.attributes} == {
+            semconv.LEFT_OUT_BY: "keep"
+        }
+
+
+def test_a_flag_keeps_the_programs_own_spans_too() -> None:
+    """Those that it makes through the providers of llmwatch: one trace, whole."""
+    with HttpReceiver() as receiver:
+        llmwatch.instrument(endpoint=receiver.endpoint, keep="flagged", sources=())
+        provider = llmwatch.session.current().pipeline.providers.tracer_provider
+        tracer = provider.get_tracer("the program")
+        for good in (True, False):
+            with tracer.start_as_current_span(f"request {good}"):
+                active.signals.start("chat", "openai", "gpt-4o", {}).finish()
+                if not good:
+                    llmwatch.flag()
+        with llmwatch.attributes(flagged=True):
+            active.signals.start("embeddings", "openai", "e", {}).finish()
+        llmwatch.flag()  # nothing is in progress: nothing happens
+        llmwatch.uninstrument()
+        assert sorted(receiver.names()) == ["chat gpt-4o", "embeddings e", "request False"]
+
+
+@pytest.mark.parametrize("when", ["before", "after", "given"])
+def test_a_foreign_provider_is_left_as_it_is_and_that_is_said(
+    when: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It decides itself what it sends."""
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    exporter, theirs = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+    theirs.add_span_processor(SimpleSpanProcessor(exporter))
+    given = {"tracer_provider": theirs} if when == "given" else {}
+    if when == "before":
+        trace.set_tracer_provider(theirs)
+    with HttpReceiver() as receiver:
+        more = given or {"endpoint": receiver.endpoint}
+        llmwatch.instrument(keep="errors", trace_limit=1, sources=(), **more)
+        if when == "after":
+            trace.set_tracer_provider(theirs)
+        active.signals.start("chat", "openai", "gpt-4o", {}).finish()
+        llmwatch.uninstrument()
+    assert len(exporter.get_finished_spans()) == 1
+    said = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
+    assert sum("keep= is not used" in each for each in said) == 1
+    assert sum("trace_limit= is not used" in each for each in said) == 1
+
+
+ENDS = """
+import os, sys, time, llmwatch
+from llmwatch import _guard
+from llmwatch.signals import active
+_guard.strict = True
+llmwatch.instrument(endpoint=sys.argv[1], keep="errors", sources=(), flush_timeout=3)
+provider = llmwatch.session.current().pipeline.providers.tracer_provider
+root = provider.get_tracer("t").start_span("a root that never ends")
+from opentelemetry import trace
+with trace.use_span(root):
+    active.signals.start("chat", "p", "m", {}).finish()
+with trace.use_span(root, record_exception=False):
+    if sys.argv[2] == "fails":
+        active.signals.start("embeddings", "p", "m", {}).finish(KeyError())
+print("ready", flush=True)
+time.sleep(0 if sys.argv[3] == "exit" else 60)
+"""
+
+
+@pytest.mark.parametrize("ending", ["exit", "sigterm"])
+@pytest.mark.parametrize("how", ["well", "fails"])
+def test_the_end_of_the_process_waits_for_no_root(how: str, ending: str) -> None:
+    """What was worth keeping has left, and the rest is counted."""
+    with HttpReceiver() as receiver:
+        process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", ENDS, receiver.endpoint, how, ending],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        if ending == "sigterm":
+            process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=60)[1] == ""
+        assert receiver.names() == (["chat m", "embeddings m"] if how == "fails" else [])
+        left_out = [point.as_int for _, point in receiver.points(LEFT_OUT)]
+        assert left_out == ([] if how == "fails" else [1])
