@@ -17,6 +17,7 @@ COMMANDS = {
         "Check what is installed, and that telemetry arrives.",
     ),
     "drift": ("llmwatch.drift.__main__:cli", "Compare embeddings with a reference."),
+    "rules": ("llmwatch.cli.rules:rules", "Write rules for Prometheus, with runbooks."),
     "run": ("llmwatch.cli.run:run", "Run a program and watch it, without a change of its code."),
 }
 """Where each command is, and its line in the help."""

@@ -1,0 +1,162 @@
+"""Budgets of slow and failed requests, and how fast they burn (SRE workbook, chapter 5).
+
+For every window the share of bad events is recorded once; alerts compare two windows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from llmwatch import semconv
+from llmwatch.errors import ConfigError
+from llmwatch.rules.names import label, select, select_any
+from llmwatch.rules.rule import PERCENT, Alert, Group, Record
+from llmwatch.rules.values import Burn, Values, by, seconds, who
+from llmwatch.semconv import OWN_METRICS, Metric
+from llmwatch.semconv_models import GENERATION_METRICS, SERVER_METRICS
+
+
+class Slo(NamedTuple):
+    """A promise about events."""
+
+    name: str
+    """Its table in the values, and the label ``slo``."""
+    alert: str
+    what: str
+    """What is bad, in alerts."""
+    metric: Metric | None = None
+    """A histogram of times; None: operations, which may fail."""
+
+
+SLOS = (
+    Slo(
+        "ttft",
+        "LlmwatchTtftBudgetBurn",
+        "streamed requests wait too long for their first output",
+        OWN_METRICS["time_to_first_output"],
+    ),
+    Slo(
+        "local_ttft",
+        "LlmwatchTtftBudgetBurn",
+        "requests to a model in the process wait too long for their first token",
+        SERVER_METRICS["time_to_first_token"],
+    ),
+    Slo(
+        "itl",
+        "LlmwatchItlBudgetBurn",
+        "gaps between chunks of streams are too long",
+        OWN_METRICS["inter_chunk_time"],
+    ),
+    Slo(
+        "local_itl",
+        "LlmwatchItlBudgetBurn",
+        "gaps between tokens of a model in the process are too long",
+        GENERATION_METRICS["gaps"],
+    ),
+    Slo("errors", "LlmwatchErrorBudgetBurn", "operations fail"),
+)
+
+
+def durations(values: Values) -> list[Metric]:
+    """The histograms that count every operation, under the conventions that are emitted."""
+    metrics = semconv.CONVENTION_METRICS[values["semconv"]]
+    return [metrics[key] for key in ("duration", "embeddings_duration") if key in metrics]
+
+
+def groups(values: Values) -> Iterator[Group]:
+    """One group of records for each SLO, one of all alerts."""
+    for slo in SLOS:
+        yield Group(f"llmwatch-slo-{slo.name.replace('_', '-')}", tuple(_records(slo, values)))
+    yield Group("llmwatch-slo-alerts", tuple(_alerts(values)))
+
+
+def _records(slo: Slo, values: Values) -> Iterator[Record]:
+    labels = {"slo": slo.name}
+    windows = {window for burn in values["burn"] for window in (burn.long, burn.short)}
+    for window in sorted(windows, key=seconds):
+        about = f"Share of bad events in {window}: {slo.what}."
+        yield Record(
+            f"llmwatch:slo_bad:ratio_rate{window}", _bad(slo, values, window), about, labels
+        )
+    for window in sorted({burn.long for burn in values["burn"]}, key=seconds):
+        expr = _sum(values, f"increase({_events(slo, values)}[{window}])")
+        yield Record(f"llmwatch:slo_events:increase{window}", expr, f"Events in {window}.", labels)
+
+
+def _sum(values: Values, of: str) -> str:
+    return f"sum by ({by(values, 'service', 'model')}) ({of})"
+
+
+def _events(slo: Slo, values: Values) -> str:
+    if slo.metric is not None:
+        return select(slo.metric, part="count")
+    return _operations(values)
+
+
+def _operations(values: Values, *matchers: str) -> str:
+    names = [select(each, part="count") for each in durations(values)]
+    return select_any(names, *matchers)
+
+
+def _bad(slo: Slo, values: Values, window: str) -> str:
+    total = _sum(values, f"rate({_events(slo, values)}[{window}])")
+    if slo.metric is not None:
+        bound = _bound(slo.metric, f"slo.{slo.name}.threshold", values)
+        within = select(slo.metric, f'le=~"{bound}"', part="bucket")
+        good = _sum(values, f"rate({within}[{window}])")
+        return f"1 - {good}\n  / ({total} > 0)"
+    error = label(semconv.ERROR_TYPE)
+    nobodys = "|".join(values["slo.errors.ignored"])
+    matchers = [f'{error}!=""', *([f'{error}!~"{nobodys}"'] if nobodys else [])]
+    bad = _sum(values, f"rate({_operations(values, *matchers)}[{window}])")
+    return f"({bad} or {total} * 0)\n  / ({total} > 0)"
+
+
+def _bound(metric: Metric, key: str, values: Values) -> str:
+    """A threshold as the label ``le`` has it; exporters write 1 or 1.0."""
+    threshold = float(values[key])
+    if threshold not in metric.buckets:
+        below = [each for each in metric.buckets if each < threshold][-1:]
+        above = [each for each in metric.buckets if each > threshold][:1]
+        near = " or ".join(f"{each:g}" for each in below + above)
+        raise ConfigError(
+            f"{key} = {threshold:g} is no bucket bound of {metric.name}, so what is faster cannot "
+            f"be counted: give {near}."
+        )
+    return f"{threshold:g}|{threshold:g}\\\\.0" if threshold == int(threshold) else f"{threshold:g}"
+
+
+def _alerts(values: Values) -> Iterator[Alert]:
+    for slo in SLOS:
+        for severity in ("page", "ticket"):
+            burns = [each for each in values["burn"] if each.severity == severity]
+            if burns:
+                yield _alert(slo, severity, burns, values)
+
+
+def _alert(slo: Slo, severity: str, burns: list[Burn], values: Values) -> Alert:
+    objective = values[f"slo.{slo.name}.objective"]
+    limit = f", within {values[key]:g} s" if (key := f"slo.{slo.name}.threshold") in values else ""
+    windows = " or ".join(each.long for each in burns)
+    return Alert(
+        name=slo.alert,
+        severity="page" if severity == "page" else "ticket",
+        expr="\nor\n".join(_burning(slo, each, values) for each in burns),
+        summary=f"{who(values, 'service', 'model')}: {slo.what}",
+        description=f"{PERCENT} are bad in {windows}; {100 * objective:.6g}% must be good{limit}.",
+        labels={"slo": slo.name},
+    )
+
+
+def _burning(slo: Slo, burn: Burn, values: Values) -> str:
+    objective = values[f"slo.{slo.name}.objective"]
+    budget = f"{1 - objective:.12g}"
+    chosen = f'{{slo="{slo.name}"}}'
+    return (
+        "(\n"
+        f"  llmwatch:slo_bad:ratio_rate{burn.long}{chosen} > {burn.rate:g} * {budget}\n"
+        f"  and llmwatch:slo_bad:ratio_rate{burn.short}{chosen} > {burn.rate:g} * {budget}\n"
+        f"  and llmwatch:slo_events:increase{burn.long}{chosen} >= {values['slo.least']:g}\n"
+        ")"
+    )

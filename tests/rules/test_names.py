@@ -1,0 +1,52 @@
+"""Names in Prometheus are those that OpenTelemetry's exporter gives."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+
+from llmwatch.rules import names
+from llmwatch.semconv import Metric
+from tests.rules.test_files import every_metric
+
+exporter = pytest.importorskip("opentelemetry.exporter.prometheus")
+client = pytest.importorskip("prometheus_client")
+
+
+def test_names_are_the_exporters() -> None:
+    registry = client.CollectorRegistry()
+    reader = exporter.PrometheusMetricReader(registry=registry)
+    meter = MeterProvider([reader], shutdown_on_exit=False).get_meter("tests")
+    for metric in every_metric():
+        give(meter, metric)
+    text = client.generate_latest(registry).decode()
+    served = set(re.findall(r"^([a-zA-Z_:][\w:]*)\{", text, re.MULTILINE)) - {"target_info"}
+    ours = set()
+    for metric in every_metric():
+        parts = ("bucket", "sum", "count") if metric.kind == "histogram" else ()
+        ours |= {f"{names.exposed(metric)}_{each}" for each in parts} or {names.exposed(metric)}
+    assert ours == served
+    reader.shutdown()
+
+
+def give(meter, metric: Metric) -> None:
+    """One measurement of a metric."""
+    from opentelemetry.metrics import Observation
+
+    attributes = {"error.type": "x"}
+    if metric.kind == "histogram":
+        meter.create_histogram(metric.name, metric.unit).record(1, attributes)
+    elif metric.kind == "counter":
+        meter.create_counter(metric.name, metric.unit).add(1, attributes)
+    else:
+        create = getattr(meter, f"create_{metric.kind}")
+        create(metric.name, [lambda _: [Observation(1, attributes)]], unit=metric.unit)
+
+
+def test_gauges_without_a_unit_are_found_under_both_names() -> None:
+    """Collectors append ``_ratio``, OpenTelemetry's exporter for Python does not."""
+    gauge = Metric("a.share", "1", "observable_gauge", "")
+    assert names.select(gauge, 'b="c"') == '{__name__=~"a_share(_ratio)?", b="c"}'
+    assert names.select(gauge._replace(unit="s")) == "a_share_seconds"
