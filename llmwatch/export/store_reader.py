@@ -74,6 +74,8 @@ class StoredPoint:
     buckets: list[int]
     scope: str
     resource: Attributes
+    monotonic: bool = False
+    """Of a sum: it only grows. One that does not is a level, like a gauge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,25 @@ class StoredLog:
 
 def read_spans(path: str | PathLike[str]) -> Iterator[StoredSpan]:
     """The spans in the store at *path*, file by file in the order the files were begun."""
-    for each, scope, resource in _items(path, "traces", "resourceSpans", "scopeSpans", "spans"):
+    for request in _requests(Path(path), "traces"):
+        yield from spans_in(request)
+
+
+def read_metrics(path: str | PathLike[str]) -> Iterator[StoredPoint]:
+    """The data points in the store at *path*, file by file in the order the files were begun."""
+    for request in _requests(Path(path), "metrics"):
+        yield from points_in(request)
+
+
+def read_logs(path: str | PathLike[str]) -> Iterator[StoredLog]:
+    """The log records in the store at *path*, file by file in the order the files were begun."""
+    for request in _requests(Path(path), "logs"):
+        yield from logs_in(request)
+
+
+def spans_in(request: dict[str, Any]) -> Iterator[StoredSpan]:
+    """The spans of one line."""
+    for each, scope, resource in _items(request, "resourceSpans", "scopeSpans", "spans"):
         status = each.get("status", {})
         yield StoredSpan(
             name=each.get("name", ""),
@@ -117,18 +137,18 @@ def read_spans(path: str | PathLike[str]) -> Iterator[StoredSpan]:
         )
 
 
-def read_metrics(path: str | PathLike[str]) -> Iterator[StoredPoint]:
-    """The data points in the store at *path*, file by file in the order the files were begun."""
+def points_in(request: dict[str, Any]) -> Iterator[StoredPoint]:
+    """The data points of one line."""
     keys = ("resourceMetrics", "scopeMetrics", "metrics")
-    for metric, scope, resource in _items(path, "metrics", *keys):
+    for metric, scope, resource in _items(request, *keys):
         kind = next((each for each in _KINDS if each in metric), None)
         for point in metric[kind].get("dataPoints", ()) if kind is not None else ():
             yield _point(metric, kind or "", point, scope, resource)
 
 
-def read_logs(path: str | PathLike[str]) -> Iterator[StoredLog]:
-    """The log records in the store at *path*, file by file in the order the files were begun."""
-    for each, scope, resource in _items(path, "logs", "resourceLogs", "scopeLogs", "logRecords"):
+def logs_in(request: dict[str, Any]) -> Iterator[StoredLog]:
+    """The log records of one line."""
+    for each, scope, resource in _items(request, "resourceLogs", "scopeLogs", "logRecords"):
         yield StoredLog(
             event_name=each.get("eventName", ""),
             time=int(each.get("timeUnixNano", 0)),
@@ -166,6 +186,7 @@ def _point(
         buckets=[int(count) for count in point.get("bucketCounts", ())],
         scope=scope,
         resource=resource,
+        monotonic=bool(metric[kind].get("isMonotonic", False)),
     )
 
 
@@ -174,15 +195,14 @@ def _number(point: dict[str, Any], key: str) -> float | None:
 
 
 def _items(
-    path: str | PathLike[str], signal: str, resources: str, scopes: str, items: str
+    request: dict[str, Any], resources: str, scopes: str, items: str
 ) -> Iterator[tuple[dict[str, Any], str, Attributes]]:
-    for request in _requests(Path(path), signal):
-        for by_resource in request.get(resources, ()):
-            resource = _attributes(by_resource.get("resource", {}))
-            for by_scope in by_resource.get(scopes, ()):
-                scope = by_scope.get("scope", {}).get("name", "")
-                for item in by_scope.get(items, ()):
-                    yield item, scope, resource
+    for by_resource in request.get(resources, ()):
+        resource = _attributes(by_resource.get("resource", {}))
+        for by_scope in by_resource.get(scopes, ()):
+            scope = by_scope.get("scope", {}).get("name", "")
+            for item in by_scope.get(items, ()):
+                yield item, scope, resource
 
 
 def _requests(path: Path, signal: str) -> Iterator[dict[str, Any]]:

@@ -16,7 +16,11 @@ Outcome = Literal["ok", "error", "left"]
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which operations count. What is None, False or empty does not restrict."""
+    """Which operations count: those that ended from `since` on and before `until`.
+
+    What is None, False or empty does not restrict; nor does what a series does not say of itself
+    (a GPU knows no route).
+    """
 
     since: int | None = None
     until: int | None = None
@@ -46,9 +50,9 @@ class OperationRow:
     """To the first chunk at a client, to the first token of a local model."""
     ttft_p95: float | None
     itl_p50: float | None
-    """Of the medians of the gaps between chunks or tokens."""
+    """Median of the medians of the gaps between chunks or tokens."""
     itl_p95: float | None
-    """Of their 95th percentiles."""
+    """95th percentile of their 95th percentiles."""
     tokens_per_second: float | None
     """Median of the rates of single operations."""
     input_tokens: int | None
@@ -116,7 +120,7 @@ class LayerCell:
     service: str
     model: str | None
     layer: str
-    """Block index or name, as the metric says it."""
+    """Name, as the metric says it."""
     layer_type: str
     phase: str
     device: str | None
@@ -124,7 +128,9 @@ class LayerCell:
     mean: float
     """Seconds of one pass."""
     share: float | None
-    """Of the forward, from 0 to 1."""
+    """Of the forward, from 0 to 1, without the layers in it."""
+    block: int | None = None
+    """Which of the repeated blocks it is, or is in; None outside them."""
 
 
 @dataclass(frozen=True, slots=True)

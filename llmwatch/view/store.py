@@ -1,0 +1,150 @@
+"""The view of an embedded store, through its index."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
+from threading import RLock
+from time import time_ns
+
+from llmwatch.export.index.files import (
+    Index,
+    Progress,
+    open_index,
+    remove_index,
+    temporary_index,
+)
+from llmwatch.view.queries import charts, findings, heat, lights, requests, tables
+from llmwatch.view.records import (
+    DriftLight,
+    Filter,
+    Finding,
+    LayerCell,
+    OperationRow,
+    Request,
+    RequestRow,
+    Series,
+    View,
+)
+
+WAIT = 2.0
+"""Seconds that a reader waits for whoever writes to the index."""
+
+
+def open_view(path: str | PathLike[str], progress: Progress | None = None) -> View:
+    """Open the store at *path*, which need not exist yet.
+
+    Its index is brought up to date first: at once where the programs that write to the store keep
+    it, else at some megabytes a second.
+
+    Args:
+        path: Directory of the store.
+        progress: Called now and then with the bytes read so far, and with how many there are.
+    """
+    return StoreView(Path(path), progress)
+
+
+class StoreView:
+    """Answers the questions of `View`; threads may share it, and wait for each other.
+
+    Args:
+        where: Directory of the store.
+        progress: As in `open_view`.
+        now: Unix time in nanoseconds.
+    """
+
+    def __init__(
+        self, where: Path, progress: Progress | None = None, now: Callable[[], int] = time_ns
+    ) -> None:
+        self._where = where
+        self._now = now
+        self._lock = RLock()
+        self._index = _opened(where)
+        self._refresh(progress)
+
+    def refresh(self) -> bool:
+        """Take in what was written since; True if there was anything."""
+        return self._refresh(None)
+
+    def _refresh(self, progress: Progress | None) -> bool:
+        with self._lock:
+            try:
+                return self._index.catch_up(progress)
+            except sqlite3.OperationalError as error:
+                if "locked" in str(error):
+                    return False  # whoever holds it takes in what there is
+                self._start_again(progress)
+            except sqlite3.DatabaseError:
+                self._start_again(progress)
+            return True
+
+    def _start_again(self, progress: Progress | None) -> None:
+        """The index is broken or cannot be written: have one of our own."""
+        self._index.close()
+        self._index = temporary_index(self._where)
+        self._index.catch_up(progress)
+
+    @property
+    def _rows(self) -> sqlite3.Connection:
+        return self._index.connection
+
+    def services(self) -> list[str]:
+        """All names of services."""
+        with self._lock:
+            found = self._rows.execute("SELECT DISTINCT service FROM resources ORDER BY service")
+            return [name for (name,) in found]
+
+    def operations(self, by: Filter) -> list[OperationRow]:
+        """By operation, model and route; the most frequent first."""
+        with self._lock:
+            return tables.operations(self._rows, by, self._now())
+
+    def requests(self, by: Filter, limit: int = 200) -> list[RequestRow]:
+        """The latest operations, latest first."""
+        with self._lock:
+            return requests.latest(self._rows, by, limit)
+
+    def request(self, trace_id: str, span_id: str) -> Request | None:
+        """One operation; None if the store no longer has it."""
+        with self._lock:
+            return requests.one(self._rows, self._where, trace_id, span_id)
+
+    def series(self, metrics: list[str], by: Filter, points: int = 300) -> list[Series]:
+        """Gauges and sums by name, thinned to about *points* each."""
+        with self._lock:
+            return charts.series(self._rows, metrics, by, points)
+
+    def layers(self, by: Filter) -> list[LayerCell]:
+        """All cells of the heat map."""
+        with self._lock:
+            return heat.layers(self._rows, by)
+
+    def drift(self, by: Filter) -> list[DriftLight]:
+        """One light a monitor and key."""
+        with self._lock:
+            return lights.drift(self._rows, by)
+
+    def findings(self, by: Filter) -> list[Finding]:
+        """Raised in that time, latest first."""
+        with self._lock:
+            return findings.findings(self._rows, by)
+
+    def close(self) -> None:
+        """Let go of the index."""
+        with self._lock:
+            self._index.close()
+
+
+def _opened(where: Path) -> Index:
+    for _ in range(2):
+        try:
+            return open_index(where, wait=WAIT)
+        except OSError:
+            break
+        except sqlite3.OperationalError:  # locked all the time, or a file system without locks
+            break
+        except sqlite3.DatabaseError:
+            remove_index(where)
+    return temporary_index(where)
