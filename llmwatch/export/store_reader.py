@@ -7,7 +7,7 @@ the OpenTelemetry SDK nor protobuf.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -111,8 +111,10 @@ def read_logs(path: str | PathLike[str]) -> Iterator[StoredLog]:
         yield from logs_in(request)
 
 
-def spans_in(request: dict[str, Any]) -> Iterator[StoredSpan]:
-    """The spans of one line."""
+def spans_in(
+    request: dict[str, Any], only: Container[str] | None = None
+) -> Iterator[StoredSpan]:
+    """The spans of one line; with *only* these of their attributes, and without their events."""
     for each, scope, resource in _items(request, "resourceSpans", "scopeSpans", "spans"):
         status = each.get("status", {})
         yield StoredSpan(
@@ -123,18 +125,18 @@ def spans_in(request: dict[str, Any]) -> Iterator[StoredSpan]:
             start=int(each.get("startTimeUnixNano", 0)),
             end=int(each.get("endTimeUnixNano", 0)),
             kind=each.get("kind", 0),
-            attributes=_attributes(each),
-            events=[
-                StoredEvent(
-                    event.get("name", ""), int(event.get("timeUnixNano", 0)), _attributes(event)
-                )
-                for event in each.get("events", ())
-            ],
+            attributes=_attributes(each, only),
+            events=[] if only is not None else [_event(event) for event in each.get("events", ())],
             status=status.get("code", 0),
             status_message=status.get("message", ""),
             scope=scope,
             resource=resource,
         )
+
+
+def _event(event: dict[str, Any]) -> StoredEvent:
+    time = int(event.get("timeUnixNano", 0))
+    return StoredEvent(event.get("name", ""), time, _attributes(event))
 
 
 def points_in(request: dict[str, Any]) -> Iterator[StoredPoint]:
@@ -219,8 +221,9 @@ def _requests(path: Path, signal: str) -> Iterator[dict[str, Any]]:
                     continue
 
 
-def _attributes(holder: dict[str, Any]) -> Attributes:
-    return _pairs(holder.get("attributes", ()))
+def _attributes(holder: dict[str, Any], only: Container[str] | None = None) -> Attributes:
+    pairs = holder.get("attributes", ())
+    return _pairs(pairs if only is None else (each for each in pairs if each["key"] in only))
 
 
 def _pairs(pairs: Iterable[dict[str, Any]]) -> Attributes:

@@ -85,7 +85,7 @@ class Index:
         self._run("INSERT OR IGNORE INTO files (name, offset) VALUES (?, 0)", (name,))
         row = self._run("SELECT id, offset FROM files WHERE name = ?", (name,)).fetchone()
         file, offset = row
-        intake, position = Intake(self.connection), offset
+        intake, position = Intake(self.connection, name.partition("-")[0], file), offset
         try:
             lines = (self.where / name).open("rb")
         except FileNotFoundError:  # made room for newer ones meanwhile
@@ -95,7 +95,7 @@ class Index:
             for line in lines:
                 if not line.endswith(b"\n"):
                     break  # somebody is writing it, or died over it
-                intake.take(name.partition("-")[0], line, file, position)
+                intake.take(line, position)
                 position += len(line)
                 if position - offset >= CHUNK:
                     break

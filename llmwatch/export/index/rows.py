@@ -25,6 +25,26 @@ GAP_P95 = (models.GENERATION_GAP_P95, semconv.STREAM_GAP_P95)
 COST = (semconv.COST, hardware.GPU_COST)
 """Names by preference: a model in this process knows its tokens, a client only chunks."""
 
+READ: Final = frozenset(
+    (
+        *TTFT,
+        *GAP_P50,
+        *GAP_P95,
+        *COST,
+        semconv.OPERATION_NAME,
+        semconv.REQUEST_MODEL,
+        semconv.RESPONSE_MODEL,
+        semconv.ROUTE,
+        semconv.ERROR_TYPE,
+        semconv.STREAM_ENDING,
+        semconv.STREAM_CHUNKS,
+        semconv.OUTPUT_TOKEN_RATE,
+        semconv.USAGE_INPUT_TOKENS,
+        semconv.USAGE_OUTPUT_TOKENS,
+    )
+)
+"""The attributes of spans that are looked at here."""
+
 
 class OperationFacts(NamedTuple):
     """The columns of `operations`, without its keys."""
@@ -48,11 +68,6 @@ class Kind(NamedTuple):
     model: str | None
     route: str | None
     error: str | None
-
-    @property
-    def key(self) -> str:
-        """One text for all of it."""
-        return json.dumps(self)
 
 
 def kind_of(span: StoredSpan) -> Kind | None:
@@ -118,7 +133,10 @@ def _whole(found: Attributes, name: str) -> int | None:
 
 
 def _text(found: Attributes, *names: str) -> str | None:
-    return next((str(found[name]) for name in names if found.get(name)), None)
+    for name in names:
+        if value := found.get(name):
+            return str(value)
+    return None
 
 
 def service_of(resource: Attributes) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable
+from string import hexdigits
 from typing import NamedTuple
 
 from llmwatch import semconv
@@ -32,8 +33,13 @@ def operations_where(rows: sqlite3.Connection, by: Filter) -> Where:
             conditions.append(f"kind IN (SELECT id FROM kinds WHERE {column} = ?)")
             values.append(wanted)
     if by.text:
-        conditions.append(f"(kind IN ({_LISTED}) OR {_ID_HAS})")
-        values += [_listed(_kinds_with(rows, by.text)), _pattern(by.text)]
+        named = f"kind IN ({_LISTED})"
+        values.append(json.dumps(_kinds_with(rows, by.text)))
+        if set(by.text) <= set(hexdigits):
+            conditions.append(f"({named} OR {_ID_HAS})")
+            values.append(f"%{by.text.lower()}%")
+        else:
+            conditions.append(named)
     return Where(" AND ".join(conditions) or "1", values)
 
 
@@ -41,15 +47,6 @@ _LISTED = "SELECT value FROM json_each(?)"
 _ID_HAS = (
     "operations.id IN (SELECT id FROM spans WHERE lower(hex(trace) || ' ' || hex(span)) LIKE ?)"
 )
-
-
-def _listed(numbers: Iterable[int]) -> str:
-    return json.dumps(list(numbers))
-
-
-def _pattern(text: str) -> str:
-    """What an id has to be like; ids have neither ``%`` nor ``_``, so a text with them has none."""
-    return f"%{text.lower()}%" if text.isalnum() else "none"
 
 
 def _kinds_with(rows: sqlite3.Connection, text: str) -> list[int]:

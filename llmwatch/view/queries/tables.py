@@ -3,37 +3,43 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from llmwatch.view.queries.selection import operations_where
 from llmwatch.view.records import Filter, OperationRow
 
-_COLUMNS = "kind, end - start, outcome = 1, ttft, gap_p50, gap_p95, rate, input, output, cost"
+Numbers = npt.NDArray[np.float64]
+
+COLUMNS = (
+    *("kind", "(end - start) / 1e9", "outcome = 1", "ttft", "gap_p50", "gap_p95", "rate"),
+    *("input", "output", "cost"),
+)
+
+
+class Name(NamedTuple):
+    """What rows are told apart by."""
+
+    operation: str
+    model: str | None
+    route: str | None
 
 
 def operations(rows: sqlite3.Connection, by: Filter, now: int) -> list[OperationRow]:
     """By operation, model and route, without what is nested; the most frequent first."""
     where = operations_where(rows, by)
-    condition = f"WHERE NOT nested AND {where.text}"
-    first, last = rows.execute(
-        f"SELECT min(start), max(end) FROM operations {condition}",
-        where.values,
-    ).fetchone()
+    condition = f"FROM operations WHERE NOT nested AND {where.text}"
+    first, last = rows.execute(f"SELECT min(start), max(end) {condition}", where.values).fetchone()
     if first is None:
         return []
     seconds = _seconds(by, first, last, now)
-    kinds = {
-        number: names
-        for number, *names in rows.execute("SELECT id, operation, model, route FROM kinds")
-    }
-    groups: defaultdict[tuple[Any, ...], list[tuple[Any, ...]]] = defaultdict(list)
-    found = rows.execute(f"SELECT {_COLUMNS} FROM operations {condition}", where.values)
-    for kind, *numbers in found:
-        groups[tuple(kinds[kind])].append(tuple(numbers))
-    made = [_row(names, numbers, seconds) for names, numbers in groups.items()]
+    found = rows.execute(f"SELECT {', '.join(COLUMNS)} {condition}", where.values).fetchall()
+    columns = np.array(found, dtype=np.float64).T  # None is NaN
+    groups = _groups(rows, columns[0])
+    made = [_row(name, columns[:, places], seconds) for name, places in groups.items()]
     return sorted(made, key=_order)
 
 
@@ -50,44 +56,56 @@ def _seconds(by: Filter, first: int, last: int, now: int) -> float:
     return (end - begin) / 1e9
 
 
-def _row(
-    names: tuple[Any, ...], numbers: Sequence[tuple[Any, ...]], seconds: float
-) -> OperationRow:
-    durations, errors, ttfts, gaps, high_gaps, rates, inputs, outputs, costs = zip(
-        *numbers, strict=True
-    )
-    took, first, middle, high = (_ascending(each) for each in (durations, ttfts, gaps, high_gaps))
+def _groups(rows: sqlite3.Connection, kinds: Numbers) -> dict[Name, npt.NDArray[np.intp]]:
+    """Which operations are in which row: kinds that differ in their error only are one."""
+    named = {
+        number: Name(*names)
+        for number, *names in rows.execute("SELECT id, operation, model, route FROM kinds")
+    }
+    names = list(dict.fromkeys(named.values()))
+    place = {name: each for each, name in enumerate(names)}
+    group_of = np.zeros(max(named) + 1, dtype=np.intp)
+    for number, name in named.items():
+        group_of[number] = place[name]
+    groups = group_of[kinds.astype(np.intp)]
+    order = np.argsort(groups, kind="stable")
+    begins = np.searchsorted(groups[order], np.arange(len(names) + 1))
+    parts = (order[begins[each] : begins[each + 1]] for each in range(len(names)))
+    return {name: part for name, part in zip(names, parts, strict=True) if len(part)}
+
+
+def _row(name: Name, columns: Numbers, seconds: float) -> OperationRow:
+    _, took, errors, ttft, middle, high, rate, inputs, outputs, cost = columns
+    count = len(took)
     return OperationRow(
-        operation=names[0],
-        model=names[1],
-        route=names[2],
-        count=len(numbers),
-        errors=sum(errors),
-        rate=len(numbers) / seconds if seconds > 0 else 0.0,
-        duration_p50=(quantile(took, 0.5) or 0) / 1e9,
-        duration_p95=(quantile(took, 0.95) or 0) / 1e9,
-        ttft_p50=quantile(first, 0.5),
-        ttft_p95=quantile(first, 0.95),
+        *name,
+        count=count,
+        errors=int(errors.sum()),
+        rate=count / seconds if seconds > 0 else 0.0,
+        duration_p50=quantile(took, 0.5) or 0.0,
+        duration_p95=quantile(took, 0.95) or 0.0,
+        ttft_p50=quantile(ttft, 0.5),
+        ttft_p95=quantile(ttft, 0.95),
         itl_p50=quantile(middle, 0.5),
         itl_p95=quantile(high, 0.95),
-        tokens_per_second=quantile(_ascending(rates), 0.5),
-        input_tokens=_sum(inputs),
-        output_tokens=_sum(outputs),
-        cost=_sum(costs),
+        tokens_per_second=quantile(rate, 0.5),
+        input_tokens=_whole(inputs),
+        output_tokens=_whole(outputs),
+        cost=_sum(cost),
     )
 
 
-def _ascending(values: Iterable[float | None]) -> list[float]:
-    return sorted(value for value in values if value is not None)
+def quantile(values: Numbers, share: float) -> float | None:
+    """The value below which *share* of those known lie (nearest rank); None without any."""
+    known = np.sort(values[~np.isnan(values)])
+    return float(known[max(ceil(share * len(known)) - 1, 0)]) if len(known) else None
 
 
-def quantile(ascending: Sequence[float], share: float) -> float | None:
-    """The value below which *share* of the values lie (nearest rank); None without values."""
-    if not ascending:
-        return None
-    return ascending[max(ceil(share * len(ascending)) - 1, 0)]
+def _sum(values: Numbers) -> float | None:
+    known = values[~np.isnan(values)]
+    return float(known.sum()) if len(known) else None
 
 
-def _sum(values: Iterable[Any]) -> Any:
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None
+def _whole(values: Numbers) -> int | None:
+    total = _sum(values)
+    return None if total is None else int(total)
