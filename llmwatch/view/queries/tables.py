@@ -95,9 +95,10 @@ def _row(name: Name, columns: Numbers, seconds: float) -> OperationRow:
     )
 
 
-def quantile(values: Numbers, share: float) -> float | None:
+def quantile(values: npt.ArrayLike, share: float) -> float | None:
     """The value below which *share* of those known lie (nearest rank); None without any."""
-    known = np.sort(values[~np.isnan(values)])
+    known = np.sort(np.asarray(values, dtype=np.float64))  # NaN, the unknown, comes last
+    known = known[: len(known) - np.count_nonzero(np.isnan(known))]
     return float(known[max(ceil(share * len(known)) - 1, 0)]) if len(known) else None
 
 
