@@ -20,7 +20,7 @@ from llmwatch._clash import warn_of_clash
 from llmwatch._version import __version__
 from llmwatch.config import Config, Settings
 from llmwatch.errors import ConfigError
-from llmwatch.export.dropped import dropped_counts, left_out_counts
+from llmwatch.export.dropped import left_out_counts, told_counts
 from llmwatch.export.pipeline import Pipeline
 from llmwatch.export.providers import Providers
 from llmwatch.signals import active
@@ -135,7 +135,7 @@ class Session:
 
     def _count(self, built: Providers) -> Metrics:
         metrics = Metrics(self.config, built.meter_provider)
-        metrics.watch_dropped(dropped_counts)
+        metrics.watch_dropped(told_counts)
         return metrics
 
     def _rewire(self, built: Providers) -> None:

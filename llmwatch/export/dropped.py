@@ -50,6 +50,15 @@ def dropped_counts() -> dict[str, int]:
     return dict(losses.counts)
 
 
+def told_counts() -> dict[str, int]:
+    """The same with zeros, as the metric tells it.
+
+    They show that this process reports; and a sum that was not there before its first loss would
+    not be seen to rise by it.
+    """
+    return {signal: losses.counts.get(signal, 0) for signal in SIGNALS}
+
+
 def watch_queue(processor: Any, signal: Signal) -> None:
     """Count what the full queue of a batch processor drops.
 

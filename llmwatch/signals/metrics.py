@@ -248,7 +248,8 @@ class Metrics:
 
     def _dropped(self) -> list[Observation]:
         counts = Counter(self._drops())
-        counts["metrics"] += self._recorder.dropped
+        if self._recorder.dropped:
+            counts["metrics"] += self._recorder.dropped
         return _observations(semconv.SIGNAL, counts)
 
     def _errors(self) -> list[Observation]:
@@ -256,7 +257,7 @@ class Metrics:
 
 
 def _observations(key: str, counts: Mapping[str, int]) -> list[Observation]:
-    return [Observation(many, {key: value}) for value, many in counts.items() if many]
+    return [Observation(many, {key: value}) for value, many in counts.items()]
 
 
 def _door(

@@ -167,6 +167,9 @@ def test_dropped_telemetry_is_reported_as_a_metric(monkeypatch: pytest.MonkeyPat
         active.signals.start("lost", "p", "m", {}).finish()
         assert not llmwatch.flush(5)
         llmwatch.uninstrument()
-        (_, point), *_ = receiver.points("llmwatch.telemetry.dropped")
-        assert point.as_int == 1
-        assert point.attributes[0].value.string_value == "traces"
+        told = [
+            (point.attributes[0].value.string_value, point.as_int)
+            for _, point in receiver.points("llmwatch.telemetry.dropped")
+        ]
+        assert told[:3] == [("traces", 0), ("metrics", 0), ("logs", 0)]
+        assert told[-3:] == [("traces", 1), ("metrics", 0), ("logs", 0)]
