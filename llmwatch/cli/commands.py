@@ -19,6 +19,8 @@ COMMANDS = {
     "drift": ("llmwatch.drift.__main__:cli", "Compare embeddings with a reference."),
     "rules": ("llmwatch.cli.rules:rules", "Write rules for Prometheus, with runbooks."),
     "run": ("llmwatch.cli.run:run", "Run a program and watch it, without a change of its code."),
+    "top": ("llmwatch.cli.top:top", "Watch operations live, in the terminal."),
+    "ui": ("llmwatch.cli.ui:ui", "Show what was recorded on a local page."),
 }
 """Where each command is, and its line in the help."""
 

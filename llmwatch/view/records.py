@@ -62,6 +62,24 @@ class OperationRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Moments:
+    """Operations over time, by the slot of time in which they ended; the last may not be over."""
+
+    width: float
+    """Seconds of a slot."""
+    times: list[int]
+    """When each slot begins."""
+    rates: list[float]
+    """Operations a second."""
+    errors: list[float]
+    """Those that failed, a second."""
+    ttft_p50: list[float | None]
+    ttft_p95: list[float | None]
+    output_tokens: list[float]
+    """Of all operations, a second."""
+
+
+@dataclass(frozen=True, slots=True)
 class RequestRow:
     """One operation."""
 
@@ -172,6 +190,9 @@ class View(Protocol):
 
     def operations(self, by: Filter) -> list[OperationRow]:
         """By operation, model and route; the most frequent first."""
+
+    def moments(self, by: Filter, points: int = 120) -> Moments:
+        """What they did over time, in at most *points* slots and one."""
 
     def requests(self, by: Filter, limit: int = 200) -> list[RequestRow]:
         """The latest operations, latest first."""

@@ -16,12 +16,13 @@ from llmwatch.export.index.files import (
     remove_index,
     temporary_index,
 )
-from llmwatch.view.queries import charts, findings, heat, lights, requests, tables
+from llmwatch.view.queries import charts, findings, heat, lights, moments, requests, tables
 from llmwatch.view.records import (
     DriftLight,
     Filter,
     Finding,
     LayerCell,
+    Moments,
     OperationRow,
     Request,
     RequestRow,
@@ -100,6 +101,11 @@ class StoreView:
         """By operation, model and route; the most frequent first."""
         with self._lock:
             return tables.operations(self._rows, by, self._now())
+
+    def moments(self, by: Filter, points: int = 120) -> Moments:
+        """What they did over time, in at most *points* slots and one."""
+        with self._lock:
+            return moments.moments(self._rows, by, points, self._now())
 
     def requests(self, by: Filter, limit: int = 200) -> list[RequestRow]:
         """The latest operations, latest first."""

@@ -1,0 +1,68 @@
+"""Ask a view from a server: on one thread of its own, with news for whoever waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from llmwatch.view.records import View
+
+Result = TypeVar("Result")
+
+EVERY = 0.5
+"""Seconds between two looks for what was written since, while somebody waits for it."""
+
+
+class Reader:
+    """The one user of a view; an index in a file may be used by one thread alone.
+
+    Args:
+        opened: Opens the view, on that thread.
+    """
+
+    def __init__(self, opened: Callable[[], View]) -> None:
+        self._opened = opened
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="llmwatch-view")
+        self._view: View | None = None
+        self._version = 0
+        self.closing = False
+        """True: `news` end, so that the server can."""
+
+    async def ask(self, question: Callable[[View], Result]) -> Result:
+        """Answer a question about what is stored by now."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._answer, question)
+
+    async def news(self) -> AsyncIterator[int | None]:
+        """Once at the start and whenever something was written: a number that grows.
+
+        None where there was nothing for a while: who sends it on finds out who has left.
+        """
+        told, quiet = -1, 0
+        while not self.closing:
+            await self.ask(lambda view: None)
+            if self._version != told:
+                told, quiet = self._version, 0
+                yield told
+            elif (quiet := quiet + 1) % 20 == 0:
+                yield None
+            await asyncio.sleep(EVERY)
+
+    def close(self) -> None:
+        """Close the view. Waits for the question at hand."""
+        self.closing = True
+        self._thread.submit(self._close).result()
+        self._thread.shutdown()
+
+    def _answer(self, question: Callable[[View], Result]) -> Result:
+        if self._view is None:
+            self._view = self._opened()
+        if self._view.refresh():
+            self._version += 1
+        return question(self._view)
+
+    def _close(self) -> None:
+        if self._view is not None:
+            self._view.close()
