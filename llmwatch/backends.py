@@ -33,6 +33,8 @@ class Preset:
     """What it takes; the others are not sent."""
     delta: bool = False
     """Whether it wants the news of each interval instead of sums since the start."""
+    dialect: str | None = None
+    """Words of its own that spans are said in too; see `llmwatch.export.dialects`."""
     attributes: Mapping[str, str] = field(default_factory=dict)
     """Attributes of the resource, from variables of the backend's own, where those are set."""
     defaults: Mapping[str, str] = field(default_factory=dict)
@@ -85,6 +87,7 @@ PRESETS: Mapping[str, Preset] = {
         endpoint="{PHOENIX_COLLECTOR_ENDPOINT}",
         headers={"authorization": "Bearer {PHOENIX_API_KEY}"},
         signals=("traces",),
+        dialect="openinference",
         attributes={"openinference.project.name": "PHOENIX_PROJECT_NAME"},
         defaults={"PHOENIX_COLLECTOR_ENDPOINT": "http://localhost:6006", "PHOENIX_API_KEY": ""},
     ),
@@ -128,6 +131,7 @@ PRESETS: Mapping[str, Preset] = {
         endpoint="{MLFLOW_TRACKING_URI}",
         headers={"x-mlflow-experiment-id": "{MLFLOW_EXPERIMENT_ID}"},
         signals=("traces",),
+        dialect="mlflow",
         defaults={"MLFLOW_TRACKING_URI": "http://localhost:5000", "MLFLOW_EXPERIMENT_ID": "0"},
     ),
     # docs.newrelic.com/docs/opentelemetry/best-practices/opentelemetry-otlp
@@ -162,6 +166,7 @@ class Backend:
     signals: tuple[str, ...]
     delta: bool
     attributes: Mapping[str, str]
+    dialect: str | None = None
 
     def __repr__(self) -> str:
         return repr(self.name)
@@ -191,6 +196,7 @@ def resolve(name: str) -> Backend:
         attributes={
             key: text for key, variable in preset.attributes.items() if (text := _read(variable))
         },
+        dialect=preset.dialect,
     )
 
 

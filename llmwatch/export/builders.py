@@ -149,7 +149,17 @@ def _factory(config: Config, signal: Signal, name: str) -> Callable[[], Any]:
         from llmwatch.export.prometheus import serving
 
         return serving(config)
-    return otlp.factory(config, signal, name) if otlp.is_otlp(name) else otlp.named(signal, name)
+    if not otlp.is_otlp(name):
+        return otlp.named(signal, name)
+    factory = otlp.factory(config, signal, name)
+    dialect = None if config.backend is None else config.backend.dialect
+    return factory if dialect is None or signal != "traces" else _speaking(factory, dialect)
+
+
+def _speaking(factory: Callable[[], Any], dialect: str) -> Callable[[], Any]:
+    from llmwatch.export.dialects import Speaking
+
+    return partial(Speaking, factory, dialect)
 
 
 def _tracer_provider(config: Config, names: list[str]) -> Build:

@@ -23,6 +23,7 @@ from llmwatch import semconv_models as models
 from llmwatch._guard import Guard
 from llmwatch.config import parse
 from llmwatch.export import dropped
+from llmwatch.export.added import Added
 
 if TYPE_CHECKING:
     from llmwatch.keep import Keep
@@ -94,7 +95,7 @@ class TailSampling(SpanProcessor):
                 trace = self._trace(context.trace_id)
                 ready = self._ended(context.trace_id, trace, span)
             for each in ready:
-                self._processor.on_end(_Kept(each, trace.why) if trace.why else each)
+                self._processor.on_end(_saying(each, trace.why))
 
     def release(self) -> None:
         """Leave out what still waits: nothing more will be learned of it."""
@@ -215,40 +216,8 @@ class _Limit:
         return True
 
 
-class _Kept(ReadableSpan):
-    """An ended span that says why it was kept."""
-
-    def __init__(self, span: ReadableSpan, why: str) -> None:
-        super().__init__(
-            name=span.name,
-            context=span.get_span_context(),
-            parent=span.parent,
-            resource=span.resource,
-            attributes={**(span.attributes or {}), semconv.KEPT: why},
-            events=span.events,
-            links=span.links,
-            kind=span.kind,
-            status=span.status,
-            start_time=span.start_time,
-            end_time=span.end_time,
-            instrumentation_scope=span.instrumentation_scope,
-        )
-        self._counts = span.dropped_attributes, span.dropped_events, span.dropped_links
-
-    @property
-    def dropped_attributes(self) -> int:
-        """Attributes beyond the SDK's limit."""
-        return self._counts[0]
-
-    @property
-    def dropped_events(self) -> int:
-        """Events beyond the SDK's limit."""
-        return self._counts[1]
-
-    @property
-    def dropped_links(self) -> int:
-        """Links beyond the SDK's limit."""
-        return self._counts[2]
+def _saying(span: ReadableSpan, why: str) -> ReadableSpan:
+    return Added(span, {semconv.KEPT: why}) if why else span
 
 
 def _duration(span: ReadableSpan, attributes: Mapping[str, Any]) -> float:
