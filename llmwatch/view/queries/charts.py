@@ -25,7 +25,7 @@ class Point(NamedTuple):
     time: int
     start: int
     value: float
-    count: int
+    timed: int
 
 
 class Piece(NamedTuple):

@@ -60,12 +60,12 @@ def timed(rows: sqlite3.Connection, stream: Stream, by: Filter) -> tuple[int, fl
     if not inside:
         return 0, 0.0
     if stream.delta:
-        return sum(each.count for each in inside), sum(each.value for each in inside)
+        return sum(each.timed for each in inside), sum(each.value for each in inside)
     last = inside[-1]
     if points[0].time >= (by.since or 0):
-        return last.count, last.value
+        return last.timed, last.value
     before = points[0]
-    return max(last.count - before.count, 0), max(last.value - before.value, 0.0)
+    return max(last.timed - before.timed, 0), max(last.value - before.value, 0.0)
 
 
 def _place(stream: Stream) -> Place:
