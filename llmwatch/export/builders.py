@@ -168,6 +168,7 @@ def _tracer_provider(config: Config, names: list[str]) -> Build:
     from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
     from llmwatch.export.delivery import SpanDelivery
+    from llmwatch.export.ids import UniqueIds
 
     factories = [_factory(config, "traces", name) for name in names]
 
@@ -177,6 +178,7 @@ def _tracer_provider(config: Config, names: list[str]) -> Build:
         provider = TracerProvider(
             sampler=sampler,
             resource=resource,
+            id_generator=UniqueIds(),
             shutdown_on_exit=False,
             **_accepted(TracerProvider, meter_provider=itself),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,17 @@ def test_installed_exporters_of_any_name_are_used(
     running.flush(5)
     running.undo()
     assert running.providers.store is None
+
+
+def test_ids_do_not_repeat_where_a_program_seeds_its_random_numbers_again(pipeline: Any) -> None:
+    tracer = pipeline().providers.tracer_provider.get_tracer("test")
+    contexts = []
+    for _ in range(2):
+        random.seed(7)
+        contexts.append(tracer.start_span("request").get_span_context())
+    first, second = contexts
+    assert first.trace_id != second.trace_id
+    assert first.span_id != second.span_id
 
 
 def test_the_sampler_of_the_environment_is_the_sdks_business(
