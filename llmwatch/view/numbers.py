@@ -30,6 +30,14 @@ def rate(value: float) -> str:
     return f"{value:.0f}" if value < 9999.5 else f"{value / 1e3:.3g}k"
 
 
+def per(value: float) -> str:
+    """How often something happens, given a second: ``4.6/s``, ``12/min``, ``3/h``."""
+    for unit, seconds in (("s", 1), ("min", 60)):
+        if value * seconds >= 0.995:
+            return f"{rate(value * seconds)}/{unit}"
+    return f"{value * 3600:.3g}/h"
+
+
 def size(value: float) -> str:
     """Bytes, or anything else, in thousands, millions, …: ``135 M``."""
     for unit in ("", " k", " M", " G"):

@@ -1,0 +1,182 @@
+"""A table with a cursor that sorts by any column, and leaves out columns where there is no room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, ClassVar, Generic, TypeVar
+
+from textual import events
+from textual.binding import BindingType
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.strip import Strip
+
+from llmwatch.view.top import keys
+from llmwatch.view.top.columns import Column, cells, fitted, heading, ordered, told
+from llmwatch.view.top.lines import Lines
+from llmwatch.view.top.pieces import Line
+
+RowT = TypeVar("RowT")
+
+
+class Table(Lines, Generic[RowT]):
+    """Rows of one kind.
+
+    The cursor stays on its row when others come; on the first row it stays first.
+
+    Args:
+        title: In its border.
+        columns: All it can show.
+        key: What makes a row the same as before.
+        id: Its name in CSS.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [key.binding() for key in keys.TABLES]
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"table--cursor"}
+    DEFAULT_CSS = """
+    Table > .table--cursor { background: $primary 30%; text-style: bold; }
+    """
+
+    class Chosen(Message):
+        """A row was opened."""
+
+        def __init__(self, table: Table[Any], row: Any) -> None:
+            super().__init__()
+            self.table = table
+            self.row = row
+
+        @property
+        def control(self) -> Table[Any]:
+            """The table."""
+            return self.table
+
+    def __init__(
+        self,
+        title: str,
+        columns: Sequence[Column[RowT]],
+        key: Callable[[RowT], Hashable],
+        *,
+        id: str,  # noqa: A002 - as in all of textual
+    ) -> None:
+        super().__init__(title, id=id)
+        self._columns = columns
+        self._key = key
+        self._given: Sequence[RowT] = ()
+        self.rows: list[RowT] = []
+        """As they are shown."""
+        self.sorted_by: Column[RowT] | None = None
+        self.falling = True
+        self.cursor = 0
+        self._layout: list[tuple[Column[RowT], int]] = []
+        self._empty: list[Line] = []
+
+    def fill(self, rows: Sequence[RowT], empty: list[Line]) -> None:
+        """Show other rows; *empty* where there are none."""
+        kept = self._key(self.rows[self.cursor]) if self.rows and self.cursor else None
+        self._given, self._empty = rows, empty
+        self._order(kept)
+
+    def _order(self, kept: Hashable) -> None:
+        self.rows = ordered(self._given, self.sorted_by, falling=self.falling)
+        last = max(len(self.rows) - 1, 0)
+        keys = [self._key(row) for row in self.rows] if kept is not None else []
+        self.cursor = keys.index(kept) if kept in keys else min(self.cursor, last)
+        self.rebuild()
+        self._follow()
+
+    def rebuild(self) -> None:
+        """Lay the columns out for the width of now."""
+        self._layout = fitted(told(self._columns, self._given), self._given, self.wide)
+        self.resized()
+
+    @property
+    def number(self) -> int:
+        """Rows, with the heading."""
+        return (len(self.rows) or len(self._empty)) + 1
+
+    @property
+    def shown(self) -> list[Column[RowT]]:
+        """The columns that there is room for."""
+        return [column for column, _ in self._layout]
+
+    def line(self, number: int) -> Line:
+        """The heading, or a row."""
+        if number == 0:
+            return heading(self._layout, self.sorted_by, falling=self.falling)
+        if not self.rows:
+            return self._empty[number - 1]
+        return cells(self._layout, self.rows[number - 1])
+
+    def render_line(self, y: int) -> Strip:
+        """What is at a row of the screen; the heading does not scroll."""
+        number = 0 if y == 0 else y + self.scroll_offset.y
+        if number >= self.number:
+            return self.strip([])
+        lit = number == self.cursor + 1 and bool(self.rows) and self.has_focus
+        over = self.get_component_rich_style("table--cursor") if lit else None
+        return self.strip(self.line(number), over)
+
+    def action_move(self, by: int) -> None:
+        """Move the cursor."""
+        self.cursor = min(max(self.cursor + by, 0), max(len(self.rows) - 1, 0))
+        self._follow()
+        self.refresh()
+
+    def action_page(self, by: int) -> None:
+        """Move it by what is in sight."""
+        self.action_move(by * max(self.scrollable_content_region.height - 2, 1))
+
+    def _follow(self) -> None:
+        """Keep the cursor in sight; its row is below the heading, which hides one."""
+        self.scroll_to_region(Region(0, self.cursor, 1, 2), animate=False, force=True)
+
+    def action_choose(self) -> None:
+        """Open the row under the cursor."""
+        if self.rows:
+            self.post_message(self.Chosen(self, self.rows[self.cursor]))
+
+    def action_sort(self, by: int) -> None:
+        """Sort by another of the columns in sight; before the first and after the last by none."""
+        choices: list[Column[RowT] | None] = [None, *self.shown]
+        now = choices.index(self.sorted_by) if self.sorted_by in choices else 0
+        self.sort(choices[(now + by) % len(choices)])
+
+    def action_reverse(self) -> None:
+        """Turn the order round."""
+        self.falling = not self.falling
+        self._order(None)
+
+    def sort(self, column: Column[RowT] | None) -> None:
+        """Sort by *column*; None: as the view has them."""
+        self.sorted_by = column
+        self.cursor = 0
+        self._order(None)
+
+    def on_click(self, event: events.Click) -> None:
+        """On the heading: sort. On a row: go there; where one is already: open it."""
+        at = event.get_content_offset(self)
+        if at is None:
+            return
+        if at.y == 0:
+            self._sort_at(at.x)
+            return
+        row = at.y + self.scroll_offset.y - 1
+        if row >= len(self.rows):
+            return
+        if row == self.cursor:
+            self.action_choose()
+        self.action_move(row - self.cursor)
+
+    def _sort_at(self, x: int) -> None:
+        for column, width in self._layout:
+            if x <= width:
+                if column is self.sorted_by:
+                    self.action_reverse()
+                else:
+                    self.sort(column)
+                return
+            x -= width + 1
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """As many lines as there are."""
+        return self.number
