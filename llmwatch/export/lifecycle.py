@@ -158,6 +158,10 @@ sending = _Unforkable(0.25)
 """Requests to a collector. A fork amid one can leave the child a host name resolver that is locked
 for ever; over grpc it aborts the child, or sends a batch twice."""
 
+indexing = _Unforkable(2.0)
+"""Uses of sqlite, some milliseconds each: what it knows of its open files and their locks must not
+be inherited."""
+
 
 def on_fork(callback: Callable[[], object]) -> Callable[[], None]:
     """Call *callback* in every forked child, after the hooks that were registered before.

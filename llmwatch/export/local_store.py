@@ -4,6 +4,7 @@ One line is one ``Export{Trace,Metrics,Logs}ServiceRequest`` in OTLP/JSON (hex i
 64-bit integers as strings), in files named ``{signal}-{time}-{process id}.jsonl``. Each process
 writes files of its own, so several may share the directory; the oldest files go when all of them
 together exceed the limit. Content that was captured is in there: only the owner may read it.
+``index.db`` says what is where (see `llmwatch.export.index`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import tempfile
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from time import monotonic
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
@@ -27,17 +27,26 @@ from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult,
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
+from llmwatch._guard import Guard
 from llmwatch.config import Config
 from llmwatch.export import dropped
 from llmwatch.export.dropped import Signal
+from llmwatch.export.store_reader import OF_STORE
+
+if TYPE_CHECKING:
+    from llmwatch.export.index.keeping import Keeper
 
 _log = logging.getLogger("llmwatch")
+_INDEX = Guard("store.index")
 
 LINE_ITEMS = 64
 """Spans or log records in one line: a line stays far below the limit even with content in it."""
 
 MAX_FILES = 1000
 """Files kept: short-lived processes leave small ones, and every export looks through the names."""
+
+SMALLEST_INDEXED = 8 * 1024 * 1024
+"""Below this limit no index is kept: there is little to find, and little room."""
 
 LOG_EVERY = 60.0
 """Seconds between two warnings that nothing can be written."""
@@ -81,6 +90,7 @@ class StoreFile:
         self._file_limit = limit // 16
         self._path: Path | None = None
         self._warned = -LOG_EVERY
+        self._index = _keeper(where) if limit >= SMALLEST_INDEXED else None
 
     def append(self, lines: Iterable[tuple[int, bytes]]) -> bool:
         """Write lines, each with the number of items in it.
@@ -98,6 +108,9 @@ class StoreFile:
                 done = False
             written += items if done else 0
             lost += 0 if done else items
+        if written and self._index is not None:
+            with _INDEX:
+                self._index.keep()
         if written and lost:
             self._losses.add(self._signal, lost)
         return not lost or bool(written)
@@ -107,7 +120,10 @@ class StoreFile:
             return False
         self._where.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._make_room(len(line))
-        _write(self._current(len(line)), line)
+        path = self._current(len(line))
+        _write(path, line)
+        if self._index is not None:
+            self._index.wrote(path.name)
         return True
 
     def _current(self, size: int) -> Path:
@@ -123,7 +139,7 @@ class StoreFile:
 
     def _make_room(self, size: int) -> None:
         files = _files(self._where)
-        total = sum(length for _, length, _ in files) + size
+        total = sum(length for _, length, _ in files) + size + self._size_of_index()
         excess = len(files) - MAX_FILES + 1
         for _, length, path in sorted(files):
             if total <= self._limit and excess <= 0:
@@ -131,6 +147,12 @@ class StoreFile:
             path.unlink(missing_ok=True)
             total -= length
             excess -= 1
+            if self._index is not None:
+                self._index.removed(path.name)
+
+    def _size_of_index(self) -> int:
+        """It takes a sixth of what it is of; a stray one may not cost the store its files."""
+        return 0 if self._index is None else min(self._index.size, self._limit // 4)
 
     def _warn(self, error: OSError) -> None:
         if monotonic() - self._warned >= LOG_EVERY:
@@ -143,13 +165,18 @@ class StoreFile:
             )
 
 
-_OURS = re.compile(r"(traces|metrics|logs)-\d{8}T\d{6}\.\d{6}-\d+\.jsonl")
+def _keeper(where: Path) -> Keeper | None:
+    try:
+        from llmwatch.export.index.keeping import Keeper
+    except ImportError:  # an interpreter that was built without sqlite3
+        return None
+    return Keeper(where)
 
 
 def _files(where: Path) -> list[tuple[float, int, Path]]:
     found = []
     for path in where.iterdir():
-        if not _OURS.fullmatch(path.name):
+        if not OF_STORE.fullmatch(path.name):
             continue  # the user may keep other things there
         try:
             stat = path.stat()

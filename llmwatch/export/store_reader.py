@@ -7,6 +7,7 @@ the OpenTelemetry SDK nor protobuf.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from os import PathLike
@@ -14,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 Attributes = dict[str, Any]
+
+OF_STORE = re.compile(r"(traces|metrics|logs)-\d{8}T\d{6}\.\d{6}-\d+\.jsonl")
+"""Names of the store's own files; the user may keep other things there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +115,7 @@ def read_logs(path: str | PathLike[str]) -> Iterator[StoredLog]:
         yield from logs_in(request)
 
 
-def spans_in(
-    request: dict[str, Any], only: Container[str] | None = None
-) -> Iterator[StoredSpan]:
+def spans_in(request: dict[str, Any], only: Container[str] | None = None) -> Iterator[StoredSpan]:
     """The spans of one line; with *only* these of their attributes, and without their events."""
     for each, scope, resource in _items(request, "resourceSpans", "scopeSpans", "spans"):
         status = each.get("status", {})

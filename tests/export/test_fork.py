@@ -298,6 +298,6 @@ def test_the_store_of_a_child_is_a_file_of_its_own(tmp_path: Any) -> None:
     assert sorted(span.name for span in read_spans(tmp_path)) == [
         "before", "child", "child", "parent", "queued",
     ]  # fmt: skip
-    assert len({each.name.rsplit("-")[-1] for each in tmp_path.iterdir()}) == 2
+    assert len({each.name.rsplit("-")[-1] for each in tmp_path.glob("*.jsonl")}) == 2
     last = {point.resource["service.instance.id"]: point.value for point in read_metrics(tmp_path)}
     assert sorted(last.values()) == [2, 3]

@@ -7,26 +7,26 @@ transaction: several processes may do so at once, and one that is killed leaves 
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from llmwatch.export.index import schema
 from llmwatch.export.index.intake import Intake
+from llmwatch.export.store_reader import OF_STORE
 
 NAME: Final = "index.db"
+SUFFIXES: Final = ("", "-wal", "-shm")
+"""Of the database itself, and of what sqlite puts beside it."""
 
 CHUNK: Final = 4 * 1024 * 1024
 """Bytes that are taken in in one transaction."""
 
 CACHE: Final = 32 * 1024
 """KiB of pages that sqlite may hold."""
-
-OF_STORE: Final = re.compile(r"(traces|metrics|logs)-\d{8}T\d{6}\.\d{6}-\d+\.jsonl")
-"""Names of the store's own files; the user may keep other things there."""
 
 Progress = Callable[[int, int], object]
 """Called with the bytes taken in so far, and with how many there are."""
@@ -64,41 +64,37 @@ class Index:
         }
         total, done = sum(behind.values()), 0
         for name, size in behind.items():
-            while size > 0 and (taken := self.take(name)):
-                done += taken
+            taken = CHUNK if size > 0 else 0
+            while taken >= CHUNK:
+                done += (taken := self.take(name))
                 if progress is not None:
                     progress(min(done, total), total)
         return bool(gone or done)
 
     def take(self, name: str) -> int:
-        """Take in the next lines of one file; returns how many bytes those are."""
-        self._run("BEGIN IMMEDIATE")
-        try:
-            taken = self._take(name)
-        except BaseException:
-            self._run("ROLLBACK")
-            raise
-        self._run("COMMIT")
-        return taken
+        """Take in the next lines of one file; returns how many bytes those are.
 
-    def _take(self, name: str) -> int:
-        self._run("INSERT OR IGNORE INTO files (name, offset) VALUES (?, 0)", (name,))
-        row = self._run("SELECT id, offset FROM files WHERE name = ?", (name,)).fetchone()
-        file, offset = row
-        intake, position = Intake(self.connection, name.partition("-")[0], file), offset
+        Less than `CHUNK` says that there are no more.
+        """
         try:
             lines = (self.where / name).open("rb")
         except FileNotFoundError:  # made room for newer ones meanwhile
             return 0
-        with lines:
-            lines.seek(offset)
-            for line in lines:
-                if not line.endswith(b"\n"):
-                    break  # somebody is writing it, or died over it
-                intake.take(line, position)
-                position += len(line)
-                if position - offset >= CHUNK:
-                    break
+        with lines, self._transaction():
+            return self._take(name, lines)
+
+    def _take(self, name: str, lines: BinaryIO) -> int:
+        self._run("INSERT OR IGNORE INTO files (name, offset) VALUES (?, 0)", (name,))
+        file, offset = self._run("SELECT id, offset FROM files WHERE name = ?", (name,)).fetchone()
+        intake, position = Intake(self.connection, name.partition("-")[0], file), offset
+        lines.seek(offset)
+        for line in lines:
+            if not line.endswith(b"\n"):
+                break  # somebody is writing it, or died over it
+            intake.take(line, position)
+            position += len(line)
+            if position - offset >= CHUNK:
+                break
         if position > offset:
             intake.finish()
             self._run("UPDATE files SET offset = ? WHERE id = ?", (position, file))
@@ -106,14 +102,19 @@ class Index:
 
     def forget(self, names: Iterable[str]) -> None:
         """Remove the rows of some files."""
-        self._run("BEGIN IMMEDIATE")
-        try:
+        with self._transaction():
             for name in names:
                 self._run("INSERT INTO gone SELECT id FROM files WHERE name = ?", (name,))
             for statement in (*schema.FORGET, schema.NESTED):
                 self._run(statement)
             self._run("DELETE FROM gone")
             self._run("DELETE FROM seeds")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._run("BEGIN IMMEDIATE")
+        try:
+            yield
         except BaseException:
             self._run("ROLLBACK")
             raise
@@ -152,9 +153,20 @@ def temporary_index(where: Path) -> Index:
     return Index(where, _prepared(connection))
 
 
+def size_of_index(where: Path) -> int:
+    """Bytes that the index in *where* takes."""
+    found = 0
+    for suffix in SUFFIXES:
+        try:
+            found += (where / f"{NAME}{suffix}").stat().st_size
+        except OSError:
+            continue
+    return found
+
+
 def remove_index(where: Path) -> None:
     """Remove the index in *where*; the next one to look makes it again."""
-    for suffix in ("", "-wal", "-shm"):
+    for suffix in SUFFIXES:
         (where / f"{NAME}{suffix}").unlink(missing_ok=True)
 
 
