@@ -1,7 +1,8 @@
 """What metrics and attributes are called in Prometheus.
 
 Two translations are met: that of OpenTelemetry's exporter for Python, and that of collectors and of
-Prometheus' own OTLP receiver. They differ for gauges of unit 1: the latter append ``_ratio``.
+Prometheus' own OTLP receiver. They differ for gauges of unit 1, to which the latter append
+``_ratio``, and for units such as ``J/{token}``.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ UNITS: Final = {
     "1": "",
 }
 PER_UNITS: Final = {"s": "second"}
+SUMS: Final = ("counter", "observable_counter")
 
 
 def label(attribute: str) -> str:
@@ -33,7 +35,23 @@ def exposed(metric: Metric) -> str:
     name, unit = re.sub(r"[^a-zA-Z0-9:]+", "_", metric.name), _unit(metric.unit)
     if unit and not name.endswith(f"_{unit}"):
         name = f"{name}_{unit}"
-    return f"{name}_total" if metric.kind in ("counter", "observable_counter") else name
+    return f"{name}_total" if metric.kind in SUMS else name
+
+
+def received(metric: Metric) -> str:
+    """The name that collectors and Prometheus' own receiver of OTLP give to a metric."""
+    main, _, per = metric.unit.partition("/")
+    units = "" if "{" in main else UNITS.get(main, main), "" if "{" in per else _per(per)
+    words = re.findall(r"[a-zA-Z0-9:]+", metric.name)
+    words += [unit for unit in units if unit and unit not in words]
+    end = ""
+    if metric.kind in SUMS:
+        end = "total"
+    elif metric.kind == "observable_gauge" and metric.unit == "1":
+        end = "ratio"
+    if end:
+        words = [*(word for word in words if word != end), end]
+    return "_".join(words)
 
 
 def select(metric: Metric, *matchers: str, part: str = "") -> str:
@@ -44,10 +62,11 @@ def select(metric: Metric, *matchers: str, part: str = "") -> str:
         matchers: Conditions on labels, such as ``error_type!=""``.
         part: Of a histogram: ``bucket``, ``sum`` or ``count``.
     """
-    name = exposed(metric) + (f"_{part}" if part else "")
-    if metric.kind == "observable_gauge" and metric.unit == "1":
+    name, other = exposed(metric), received(metric)
+    if other == f"{name}_ratio":
         return _braced(f'__name__=~"{name}(_ratio)?"', *matchers)
-    return name + _braced(*matchers)
+    part = f"_{part}" if part else ""
+    return select_any([f"{each}{part}" for each in dict.fromkeys((name, other))], *matchers)
 
 
 def select_any(names: list[str], *matchers: str) -> str:
@@ -69,5 +88,8 @@ def _unit(unit: str) -> str:
     top, _, bottom = unit.partition("/")
     if not bottom:  # of J/{token} is left what the exporter does not translate
         return top
-    top = UNITS.get(top, top)
-    return "_".join(filter(None, (top, "per", PER_UNITS.get(bottom, bottom))))
+    return "_".join(filter(None, (UNITS.get(top, top), _per(bottom))))
+
+
+def _per(unit: str) -> str:
+    return f"per_{PER_UNITS.get(unit, unit)}" if unit else ""
