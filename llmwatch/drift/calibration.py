@@ -162,7 +162,11 @@ def calibrate(
                 subspace,
             )
         )
-    values = np.concatenate(found)
+    return null_of(window, np.concatenate(found))
+
+
+def null_of(window: int, values: Doubles) -> Null:
+    """Of replicates of the three statistics, shape ``(replicates, 3)``."""
     ordered = np.sort(values, axis=0).T.copy()
     alone = Null(window, ordered, np.zeros(1)).p_values(values)
     return Null(window, ordered, np.sort(_evidence(alone)))

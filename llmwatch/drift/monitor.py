@@ -50,7 +50,8 @@ class DriftMonitor:
         name: What it is called in metrics and events.
         reference: ``"first:2000"``: learn it from the first so many; ``"file:…"``: one that was
             saved; ``"sliding:24h"``: learn it, and again every so often from a sample of that time;
-            or an array of embeddings, shape ``(n, d)``. It should be at least 4 windows large.
+            or an array of embeddings, shape ``(n, d)``, or of numbers, shape ``(n,)``. It should be
+            at least 4 windows large.
         window: Items that are judged together; a verdict comes every half window.
         false_alarm: How often one verdict is wrong while nothing has drifted.
         least_effect: Differences smaller than this share never raise an alarm, however certain.
@@ -142,7 +143,7 @@ class DriftMonitor:
         """Take in one embedding, or a batch. Never raises; a copy is taken.
 
         Args:
-            vectors: Shape ``(d,)`` or ``(n, d)``.
+            vectors: Shape ``(d,)`` or ``(n, d)``. Where numbers are watched: one, or ``(n,)``.
             key: Route, tenant or language, to be watched by itself.
             session: Of the batch, or of each row. Rows of one session count once in a window.
             trace: Trace id that finds the item again; None: the current span's, if instrumented.
@@ -175,6 +176,8 @@ class DriftMonitor:
     ) -> None:
         try:
             rows = own_rows(vectors)
+            if self._shape == (1,) and np.ndim(vectors) == 1:
+                rows = rows.reshape(-1, 1)
         except (ValueError, TypeError):
             self.leave_out("unreadable", 1)
             return

@@ -5,9 +5,11 @@ Drawn from what a monitor keeps anyway: verdicts, two numbers of each of the lat
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmwatch._optional import require
 from llmwatch.drift.reference import Reference
@@ -38,7 +40,7 @@ def draw(title: str, reference: Reference, window: Window | None, false_alarm: f
     figure.suptitle(title)
     times, places, residuals = figure.subplots(1, 3)
     _times(times, window, false_alarm)
-    _places(places, reference, window)
+    (_ranks if reference.subspace.scalar else _places)(places, reference, window)
     _residuals(residuals, reference, window)
     return figure
 
@@ -58,8 +60,8 @@ def _times(axes: Any, window: Window | None, false_alarm: float) -> None:
 
 
 def _places(axes: Any, reference: Reference, window: Window | None) -> None:
-    scalar = reference.subspace.scalar or reference.subspace.directions.shape[1] < 2
-    names = ("first direction", "residual" if scalar else "second direction")
+    one = reference.subspace.directions.shape[1] < 2
+    names = ("first direction", "residual" if one else "second direction")
     axes.set(title="main directions of the reference", xlabel=names[0], ylabel=names[1])
     axes.scatter(*reference.sketch.T, s=8, color=GREY, label="reference")
     if window is not None and window.places:
@@ -67,14 +69,28 @@ def _places(axes: Any, reference: Reference, window: Window | None) -> None:
     axes.legend(fontsize="small")
 
 
+def _ranks(axes: Any, reference: Reference, window: Window | None) -> None:
+    axes.set(title="share of numbers up to", xlabel="number")
+    for name, color, counts in _histograms(reference, window):
+        upto = counts.cumsum()[:-1] / counts.sum()
+        axes.step(reference.edges, upto, where="post", color=color, label=name)
+    axes.legend(fontsize="small")
+
+
+def _histograms(
+    reference: Reference, window: Window | None
+) -> Iterator[tuple[str, str, NDArray[np.int64]]]:
+    yield "reference", GREY, reference.counts
+    if window is not None and (state := window.state()).count:
+        yield "window", ORANGE, state.counts
+
+
 def _residuals(axes: Any, reference: Reference, window: Window | None) -> None:
     """Shares above each edge: bins that are finest in the tail make no readable bars."""
-    axes.set(title="share of residuals above", xlabel="residual", yscale="log")
-    counts = {"reference": (reference.counts, GREY)}
-    if window is not None:
-        counts["window"] = (window.state().counts, ORANGE)
-    for name, (found, color) in counts.items():
-        if (many := int(found.sum())) > 0:
-            above = found[::-1].cumsum()[::-1][1:] / many
-            axes.step(reference.edges, np.maximum(above, 0.5 / many), color=color, label=name)
+    what = "number" if reference.subspace.scalar else "residual"
+    axes.set(title=f"share of {what}s above", xlabel=what, yscale="log")
+    for name, color, counts in _histograms(reference, window):
+        many = int(counts.sum())
+        above = counts[::-1].cumsum()[::-1][1:] / many
+        axes.step(reference.edges, np.maximum(above, 0.5 / many), color=color, label=name)
     axes.legend(fontsize="small")

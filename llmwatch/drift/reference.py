@@ -16,6 +16,7 @@ from time import time
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from llmwatch.drift import numbers
 from llmwatch.drift.calibration import REPLICATES, Null, calibrate
 from llmwatch.drift.regions import Regions, find_regions
 from llmwatch.drift.subspace import Doubles, Floats, Subspace, fit, twins
@@ -39,11 +40,11 @@ class Reference:
     """Inner edges of the residual's histogram, ascending: bins are their number + 1. They have
     six digits, so that they read the same in every backend."""
     counts: NDArray[np.int64]
-    """Calibration rows in each bin."""
+    """Calibration rows in each bin; all rows, where they are numbers."""
     size: int
     """Embeddings that it was made of."""
     spread: float
-    """Mean squared distance of its embeddings from their mean."""
+    """Mean squared distance of its embeddings from their mean; of ranks of numbers: 1."""
     twins: float
     """Share of its pairs that are near-duplicates."""
     null: Null
@@ -77,6 +78,11 @@ class Reference:
             digest.update(np.ascontiguousarray(part).tobytes())
         return digest.hexdigest()[:12]
 
+    @cached_property
+    def scores(self) -> Floats:
+        """What a number counts in each bin: see `numbers.scores`."""
+        return numbers.scores(self.counts).astype(np.float32)
+
     def bins(self, residuals: Floats) -> NDArray[np.int64]:
         """The bin of each residual; one that equals an edge lies below it."""
         return self.edges.searchsorted(residuals, "left")
@@ -84,21 +90,21 @@ class Reference:
     def tail_threshold(self, false_alarm: float) -> float:
         """What the residual's tail test reaches that often by chance, whatever the window's size.
 
-        The Berk-Jones statistic of n items, over ``1 + n / half the reference``.
+        The Berk-Jones statistic of n items, over ``1 + n / `` the calibration rows.
         """
         half = int(self.counts.sum())
         return self.null.tails[2].reached(false_alarm) / (1 + self.window / half)
 
 
 def as_rows(vectors: ArrayLike) -> Floats:
-    """Vectors as float32, shape ``(n, d)``; one vector is one row, one number one row of one.
+    """A sample as float32, shape ``(n, d)``; what has one axis is n numbers.
 
     Raises:
-        ValueError: If they have more than two axes, or unequal lengths.
+        ValueError: If it has more than two axes, or rows of unequal lengths.
     """
     rows = np.asarray(vectors, np.float32)
-    if rows.ndim < 2:
-        rows = rows.reshape(1, -1)
+    if rows.ndim == 1:
+        rows = rows.reshape(-1, 1)
     if rows.ndim != 2:
         raise ValueError(f"embeddings of shape {rows.shape} cannot be used: give (n, d) or (d,).")
     return rows
@@ -128,7 +134,8 @@ def fit_reference(
     Embeddings that are not finite, or zero, are left out.
 
     Args:
-        vectors: Shape ``(n, d)``, ``n >= 4 * window``, as independent as can be: one a session.
+        vectors: Shape ``(n, d)``, or ``(n,)`` for numbers; ``n >= 4 * window``, as independent as
+            can be: one a session.
         window: How many embeddings will be compared with it at a time.
         model: What made the embeddings.
         seed: Decides which half is which, and the calibration.
@@ -136,7 +143,7 @@ def fit_reference(
         ids: Of each embedding: a few name the regions that a shift may point to.
 
     Raises:
-        ValueError: If there are too few embeddings, or they do not vary.
+        ValueError: If there are too few embeddings, or they do not vary; numbers need not.
 
     Cost: 1.5 s for 2000 embeddings of 384 dimensions, 5 s for 1536.
     """
@@ -151,6 +158,8 @@ def fit_reference(
             f"a reference of {size} usable embeddings cannot serve windows of {window}: give at "
             f"least {LEAST_WINDOWS} times as many as a window has, or a smaller window."
         )
+    if rows.shape[1] == 1:
+        return _fit_numbers(rows, window, model, seed, replicates)
     random = np.random.default_rng(seed)
     order = random.permutation(size)
     fitted, kept = order[: size // 2], order[size // 2 :]
@@ -161,7 +170,7 @@ def fit_reference(
         raise ValueError("a reference whose embeddings are all equal cannot be used.")
     subspace = fit(rows[fitted], mean)
     inside, _, residuals = subspace.residuals(rows[kept])
-    edges = (two_tailed_edges if subspace.scalar else tail_edges)(residuals)
+    edges = tail_edges(residuals)
     bins = edges.searchsorted(residuals, "left")
     tally = Tally(len(edges) + 1)
     tally.add(bins, residuals)
@@ -191,19 +200,30 @@ def fit_reference(
     )
 
 
+def _fit_numbers(rows: Floats, window: int, model: str, seed: int, replicates: int) -> Reference:
+    values = rows[:, 0]
+    subspace, edges = numbers.subspace(values), numbers.edges(values)
+    tally = Tally(len(edges) + 1)
+    tally.add(edges.searchsorted(values, "left"), values)
+    return Reference(
+        subspace,
+        edges,
+        tally.counts,
+        len(rows),
+        1.0,
+        0.0,
+        numbers.calibrate(tally.counts, subspace, window=window, seed=seed, replicates=replicates),
+        Regions(np.zeros((0, 1), np.float32), np.zeros(0), ()),
+        np.zeros((0, 2), np.float32),
+        tally.totals(edges),
+        time(),
+        model,
+    )
+
+
 def tail_edges(residuals: Floats) -> Doubles:
     """Inner edges of a histogram that is finest in its upper tail, at most `BINS` - 1 of them."""
-    least = LEAST_ABOVE / len(residuals)
-    return _edges(residuals, 1 - np.geomspace(0.9, least, BINS - 1))
-
-
-def two_tailed_edges(residuals: Floats) -> Doubles:
-    """Inner edges of a histogram that is finest in both tails, for numbers."""
-    tail = np.geomspace(0.5, LEAST_ABOVE / len(residuals), BINS // 2)
-    return _edges(residuals, np.concatenate([tail, 1 - tail]))
-
-
-def _edges(residuals: Floats, below: Doubles) -> Doubles:
+    below = 1 - np.geomspace(0.9, LEAST_ABOVE / len(residuals), BINS - 1)
     found = np.quantile(residuals, below, method="lower")
     return np.unique([float(f"{edge:.6g}") for edge in found.tolist()])
 

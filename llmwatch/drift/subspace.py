@@ -50,7 +50,7 @@ class Subspace:
 
     @property
     def scalar(self) -> bool:
-        """True for numbers: their residual is signed, and watched on both sides."""
+        """True for numbers: see `llmwatch.drift.numbers`."""
         return len(self.mean) == 1
 
     @cached_property
@@ -83,13 +83,11 @@ class Subspace:
 
         Returns:
             Their coordinates ``(n, k)``, their own squared length, and their squared distance from
-            the subspace; of numbers, the signed distance from the mean.
+            the subspace.
 
         Cost: one product of the rows and the directions.
         """
         lengths = np.einsum("ij,ij->i", rows, rows)
-        if self.scalar:
-            return np.zeros((len(rows), 0), np.float32), lengths, rows[:, 0] - self.mean[0]
         energy = lengths
         if self.far:
             rows = rows - self.mean

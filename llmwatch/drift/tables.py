@@ -1,4 +1,4 @@
-"""Embeddings in files: npy, npz, parquet."""
+"""Embeddings, or numbers, in files: npy, npz, parquet."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from llmwatch.errors import ConfigError
 
 
 def read(path: Path, name: str | None = None) -> Floats:
-    """The embeddings in a file, shape ``(n, d)``.
+    """The embeddings in a file, shape ``(n, d)``; numbers have one dimension.
 
     Args:
         path: An ``.npy``, ``.npz`` or ``.parquet`` file.
         name: Of the array in the npz file, or of the column in the parquet file; None: there must
-            be only one that can be meant.
+            be only one of embeddings.
 
     Raises:
         ConfigError: If there is no such array or column, or it is not what it should be.
@@ -47,10 +47,17 @@ def _parquet(path: Path, name: str | None) -> Floats:
     lists = [each.name for each in schema if _is_list(pyarrow, each.type)]
     column = _only(path, [name] if name else lists, schema.names, "column of lists")
     values = parquet.read_table(path, columns=[column])[column].combine_chunks()
+    if not values.null_count and _is_number(pyarrow, values.type):
+        return as_rows(values.to_numpy(zero_copy_only=False))
     if values.null_count or not _is_list(pyarrow, values.type):
-        raise ValueError(f"column {column!r} is no list of numbers in every row")
+        raise ValueError(f"column {column!r} has no number and no list of numbers in every row")
     flat = values.flatten().to_numpy(zero_copy_only=False)
     return as_rows(flat.reshape(len(values), -1))
+
+
+def _is_number(pyarrow: Any, kind: Any) -> bool:
+    types = pyarrow.types
+    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind))
 
 
 def _is_list(pyarrow: Any, kind: Any) -> bool:

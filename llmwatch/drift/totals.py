@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from llmwatch.drift.subspace import Doubles, Floats
 
-EVERY = 4
-"""Of the edges of the reference's histogram every so manieth is an edge of this one: 16 of 63."""
+MOST_EDGES = 16
+"""Of the 63 edges of the reference's histogram every fourth is an edge of this one."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ class Tally:
 
     def totals(self, edges: Doubles) -> Totals:
         """What was added so far, by the reference's edges."""
-        kept = np.arange(len(edges))[::-1][::EVERY][::-1]
+        every = -(-len(edges) // MOST_EDGES) or 1
+        kept = np.arange(len(edges))[::-1][::every][::-1]
         starts = np.concatenate([[0], kept + 1])
         counts = np.add.reduceat(self.counts, starts)
         return Totals(

@@ -39,7 +39,8 @@ class Verdict:
     p_residual: float
     """Of the residual's tail alone."""
     centroid: float
-    """Distance of the means, as a share of the reference's root mean square radius; noise in it."""
+    """Distance of the means, as a share of the reference's root mean square radius; noise in it.
+    Of numbers: of their mean ranks, in units of the deviation of ranks."""
     mahalanobis: float
     """Mahalanobis distance of the means."""
     foreign: float
@@ -73,9 +74,8 @@ def judge(reference: Reference, state: State) -> Verdict:
     many, null = state.count, reference.null
     design = dependence(reference, state)
     inside = state.inside / many / reference.subspace.scales
-    values = statistics(
-        state.shift / many, inside, state.counts, reference.counts, reference.subspace
-    )
+    moved = inside if reference.subspace.scalar else state.shift / many  # ranks of numbers count
+    values = statistics(moved, inside, state.counts, reference.counts, reference.subspace)
     scales = _scales(reference, many, design)
     pairs = zip(null.tails, values.tolist(), scales, strict=True)
     centroid, mahalanobis, residual = (tail.of(value / scale) for tail, value, scale in pairs)
@@ -124,6 +124,10 @@ def dependence(reference: Reference, state: State) -> float:
         At least 1; exactly 1 where it may well be chance, or too few blocks tell.
     """
     found = max(_of_blocks(state), _of_twins(reference, state))
+    if reference.subspace.scalar:
+        # One direction tells little: two deviations more, to find it and to allow for it.
+        varies = 1 + 2 * (2 / max(state.blocks - 1, 1)) ** 0.5
+        return found * varies if found > max(NOTABLE, varies) else 1.0
     return found if found > NOTABLE else 1.0
 
 

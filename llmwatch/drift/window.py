@@ -102,7 +102,8 @@ class Window:
             start = end
             self.current.add(part)
             self._tally.add(part.bins, part.residuals)
-            self.places.append(sketch(part.inside, part.residuals))
+            if not self.reference.subspace.scalar:
+                self.places.append(sketch(part.inside, part.residuals))
             if self.sequential.add(part.bins):
                 self._fired = self.early = True
             if self.current.count >= self.pane_size and (change := self._turn()):

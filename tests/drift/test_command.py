@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llmwatch import DriftMonitor
-from llmwatch.drift import files
+from llmwatch.drift import files, tables
 from tests.drift.conftest import WINDOW
 
 pytest.importorskip("click", reason="needs the extra cli")
@@ -55,14 +55,22 @@ def test_parquet_files_are_read_too(folder, domains, fixed):
     parquet = pytest.importorskip("pyarrow.parquet")
     kind = pyarrow.list_(pyarrow.float32(), *([384] if fixed else []))
     column = pyarrow.array(list(domains.wordnet[:1000]), kind)
-    table = pyarrow.table({"id": list(range(1000)), "embedding": column})
+    numbers, names = list(range(1000)), ["a"] * 1000
+    table = pyarrow.table({"length": numbers, "embedding": column, "name": names})
     parquet.write_table(table, folder / "usual.parquet")
-    run("fit usual.npy one.npz --window 200", 0)
-    run("fit usual.parquet other.npz --window 200", 0)
-    run("fit usual.parquet named.npz --window 200 --name embedding", 0)
-    hashes = {files.load(folder / f"{name}.npz").hash for name in ("one", "other", "named")}
-    assert len(hashes) == 1
-    assert "no list" in run("fit usual.parquet other.npz --name id", 2)
+    read = tables.read(folder / "usual.parquet")
+    assert read.tolist() == tables.read(folder / "usual.npy").tolist()
+    assert "1000 embeddings" in run("fit usual.parquet r.npz --window 200 --name length", 0)
+    assert files.load(folder / "r.npz").dimension == 1
+    assert "no list" in run("fit usual.parquet other.npz --name name", 2)
+
+
+def test_files_of_one_axis_hold_numbers(folder):
+    random = np.random.default_rng(0)
+    np.save("lengths.npy", random.geometric(0.01, size=1000))
+    np.save("shorter.npy", random.geometric(0.02, size=400))
+    run("fit lengths.npy reference.npz --window 200", 0)
+    assert run("test reference.npz shorter.npy", 1).count("DRIFT") == 2
 
 
 def test_states_of_replicas_are_merged(folder, reference, domains):
