@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from pathlib import Path
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from llmwatch.backends import Backend, resolve
 from llmwatch.errors import ConfigError
-from llmwatch.keep import Keep
+from llmwatch.keep import SECONDS, Keep
 from llmwatch.keep import parse as parse_rules
 
 Protocol = Literal["http/protobuf", "grpc"]
@@ -108,6 +108,9 @@ class Config:
     ``XDG_STATE_HOME``)."""
     store_limit: int = 64 * 1024 * 1024
     """Bytes the embedded store may take before its oldest files go."""
+    store_age: float | None = None
+    """Seconds (or ``7d``, ``12h``) after which what the embedded store holds goes; None: as long as
+    there is room. Looked at whenever something is written."""
     logs: Literal["context", "export"] | None = None
     """Records of the program's own `logging`: ``context`` puts trace and span id on them,
     ``export`` sends them too, where events go; that needs the extra ``logging``."""
@@ -147,6 +150,11 @@ class Config:
     2000 of each model), ``"first:…"``, ``"file:…"``, ``"sliding:…"``, or a `DriftMonitor`."""
     drift_sample: float = 1.0
     """Share of those embeddings that is looked at, 0 to 1."""
+    drift_numbers: Any = None
+    """Watch numbers of finished operations for drift, for each operation and model: names out of
+    ``input_tokens``, ``output_tokens``, ``duration``, ``time_to_first_token``,
+    ``time_per_output_token``, ``refused`` and, with *confidence*, ``logprob`` and ``entropy``; or a
+    dict of what each is compared with, as in *drift*."""
     flush_timeout: float = 5.0
     """Seconds that the flush at exit, at shutdown and on SIGTERM may take."""
     handle_sigterm: bool = True
@@ -202,6 +210,7 @@ class Settings(TypedDict, total=False):
     console: bool | None
     store_path: str | os.PathLike[str] | None
     store_limit: int | None
+    store_age: float | str | None
     logs: Literal["context", "export"] | None
     operation_events: bool | None
     stream_usage: bool | None
@@ -219,6 +228,7 @@ class Settings(TypedDict, total=False):
     gpu_price: float | None
     drift: Any
     drift_sample: float | None
+    drift_numbers: Sequence[str] | Mapping[str, Any] | str | None
     flush_timeout: float | None
     handle_sigterm: bool | None
 
@@ -393,6 +403,18 @@ def _keep(value: Any, where: str) -> Keep:
         raise ConfigError(f"{where}{value!r} cannot be used: {error}") from None
 
 
+def _age(value: Any, where: str) -> float:
+    match = re.fullmatch(r"([0-9.]+)\s*([a-z]*)", str(value).strip().lower())
+    try:
+        if match is not None and not isinstance(value, bool):
+            age = float(match[1]) * SECONDS[match[2]]
+            if age >= 1:
+                return age
+    except (KeyError, ValueError):
+        pass
+    raise _wrong(where, value, "give seconds, at least 1, or a time such as '7d' or '12h'.")
+
+
 def _path(value: Any, where: str) -> str:
     text = _text(os.fspath(value) if isinstance(value, os.PathLike) else value, where)
     return str(Path(text).expanduser().absolute())  # the program may change its directory
@@ -414,6 +436,13 @@ def _drift(value: Any, where: str) -> Any:
     if text.partition(":")[0] in ("first", "file", "sliding"):
         return str(value)
     raise _wrong(where, value, "give True, 'first:2000', 'file:…', 'sliding:24h' or a monitor.")
+
+
+def _drift_numbers(value: Any, where: str) -> dict[str, Any] | None:
+    if not isinstance(value, Mapping):
+        pairs = [name.partition("=") for name in _names(value, where)]
+        value = {name.strip(): reference or True for name, _, reference in pairs}
+    return {name: _drift(each, f"{where}{name!r}: ") for name, each in value.items()} or None
 
 
 def _layers(value: Any, where: str) -> Any:
@@ -464,6 +493,7 @@ _PARSERS: dict[str, Callable[[Any, str], Any]] = {
     "console": _boolean,
     "store_path": _path,
     "store_limit": _number(65_536, 1 << 50, int),
+    "store_age": _age,
     "logs": _choice("context", "export"),
     "operation_events": _boolean,
     "stream_usage": _boolean,
@@ -481,6 +511,7 @@ _PARSERS: dict[str, Callable[[Any, str], Any]] = {
     "gpu_price": _number(0, 1_000_000, float),
     "drift": _drift,
     "drift_sample": _number(0, 1, float),
+    "drift_numbers": _drift_numbers,
     "flush_timeout": _number(0, 3600, float),
     "handle_sigterm": _boolean,
 }

@@ -15,7 +15,9 @@ MOST_SHARE = 1 << 64
 """Trace ids are told apart by this many values of their lower half, as the SDK's sampler does."""
 
 _RULE = re.compile(r"(slow|ttft|cost)\s*>\s*([0-9.]+)\s*([a-z]*)")
-_SECONDS = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+SECONDS = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+"""Units that times may be given in."""
+
 _EXAMPLE = "errors, flagged, slow>5s, ttft>2s, cost>0.1 and a share of the others such as 5%"
 
 
@@ -71,7 +73,7 @@ def _rule(part: str) -> tuple[str, bool | float]:
             if name == "cost" and unit in ("", "usd"):
                 return name, float(number)
             if name != "cost":
-                return name, float(number) * _SECONDS[unit]
+                return name, float(number) * SECONDS[unit]
     except (ValueError, KeyError):
         pass
     raise ConfigError(f"{part!r} is no rule: give some of {_EXAMPLE}.")

@@ -17,8 +17,9 @@ from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib import import_module
+from math import inf
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any, cast
 
 from opentelemetry.sdk._logs import ReadableLogRecord
@@ -80,14 +81,18 @@ class StoreFile:
         where: The directory; made when the first line is written.
         signal: First part of the file names.
         limit: Bytes that all files of the directory may take together.
+        age: Seconds after which a file goes that nobody wrote to since; a file is written to for a
+            sixteenth of that, so nothing in it is older than that by more. None: any.
     """
 
-    def __init__(self, where: Path, signal: Signal, limit: int) -> None:
+    def __init__(self, where: Path, signal: Signal, limit: int, age: float | None = None) -> None:
         self._where = where
         self._signal = signal
         self._losses = dropped.losses
         self._limit = limit
         self._file_limit = limit // 16
+        self._age = inf if age is None else age
+        self._begun = 0.0
         self._path: Path | None = None
         self._warned = -LOG_EVERY
         self._index = _keeper(where) if limit >= SMALLEST_INDEXED else None
@@ -127,12 +132,13 @@ class StoreFile:
         return True
 
     def _current(self, size: int) -> Path:
-        if self._path is not None:
+        if self._path is not None and time() - self._begun <= self._age / 16:
             try:
                 if self._path.stat().st_size + size <= self._file_limit:
                     return self._path
             except FileNotFoundError:
                 pass
+        self._begun = time()
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
         self._path = self._where / f"{self._signal}-{stamp}-{os.getpid()}.jsonl"
         return self._path
@@ -141,8 +147,9 @@ class StoreFile:
         files = _files(self._where)
         total = sum(length for _, length, _ in files) + size + self._size_of_index()
         excess = len(files) - MAX_FILES + 1
-        for _, length, path in sorted(files):
-            if total <= self._limit and excess <= 0:
+        oldest = time() - self._age
+        for written, length, path in sorted(files):
+            if total <= self._limit and excess <= 0 and written >= oldest:
                 return
             path.unlink(missing_ok=True)
             total -= length
@@ -206,7 +213,7 @@ class StoreSpanExporter(SpanExporter):
     """Writes spans to the store."""
 
     def __init__(self, config: Config) -> None:
-        self._file = StoreFile(directory(config), "traces", config.store_limit)
+        self._file = StoreFile(directory(config), "traces", config.store_limit, config.store_age)
         self._encode = _encoder("trace_encoder", "encode_spans")
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
@@ -219,7 +226,7 @@ class StoreLogExporter(LogRecordExporter):
     """Writes events to the store."""
 
     def __init__(self, config: Config) -> None:
-        self._file = StoreFile(directory(config), "logs", config.store_limit)
+        self._file = StoreFile(directory(config), "logs", config.store_limit, config.store_age)
         self._encode = _encoder("_log_encoder", "encode_logs")
 
     def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
@@ -240,7 +247,7 @@ class StoreMetricExporter(MetricExporter):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self._file = StoreFile(directory(config), "metrics", config.store_limit)
+        self._file = StoreFile(directory(config), "metrics", config.store_limit, config.store_age)
         self._encode = _encoder("metrics_encoder", "encode_metrics")
 
     def export(

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from time import time
 from typing import Any
 
 import pytest
@@ -19,6 +20,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
+from llmwatch.config import Config
+from llmwatch.errors import ConfigError
 from llmwatch.export import local_store
 from llmwatch.export.dropped import dropped_counts
 from llmwatch.export.local_store import StoreFile, default_directory, to_json
@@ -171,6 +174,50 @@ def test_the_number_of_files_is_bounded_too(
     for _ in range(12):
         assert StoreFile(tmp_path, "logs", 1_000_000).append([(1, b"{}\n")])
     assert len(files(tmp_path)) == 5
+
+
+def test_what_is_too_old_goes_whoever_wrote_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file goes when its last line is older; and is written to for a sixteenth of that."""
+    began = time()
+    other = StoreFile(tmp_path, "logs", 10**9)
+    other.append([(1, b"{}\n")])
+    store = StoreFile(tmp_path, "traces", 10**9, 1600.0)
+    ages: list[float] = []
+    for minute in range(100):
+        now = began + 60 * minute
+        monkeypatch.setattr(local_store, "time", lambda now=now: now)
+        assert store.append([(1, b"%d\n" % minute)])
+        assert store._path is not None
+        os.utime(store._path, (now, now))
+        lines = [
+            int(each) for file in files(tmp_path, "traces") for each in file.read_text().split()
+        ]
+        assert lines == list(range(lines[0], minute + 1))
+        ages.append(now - (began + 60 * lines[0]))
+    assert 1600 - 60 - 100 < max(ages) <= 1600 + 100 + 60
+    assert not files(tmp_path, "logs")
+
+
+def test_without_an_age_nothing_is_too_old(tmp_path: Path) -> None:
+    (tmp_path / "traces-20200101T000000.000000-1.jsonl").write_text("{}\n")
+    os.utime(tmp_path / "traces-20200101T000000.000000-1.jsonl", (0, 0))
+    assert StoreFile(tmp_path, "traces", 10**9).append([(1, b"{}\n")])
+    assert len(files(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"), [(60, 60), ("7d", 604_800), ("12 h", 43_200), ("90", 90), (1.5, 1.5)]
+)
+def test_an_age_is_understood(given: Any, seconds: float) -> None:
+    assert Config.load(store_age=given).store_age == seconds
+
+
+@pytest.mark.parametrize("given", [0, -1, "7 weeks", "d", True, "1.2.3h"])
+def test_an_age_that_is_none_is_told(given: Any) -> None:
+    with pytest.raises(ConfigError, match=r"store_age=.*'7d'"):
+        Config.load(store_age=given)
 
 
 def test_one_line_above_the_limit_is_dropped_and_counted_alone(tmp_path: Path) -> None:
