@@ -244,6 +244,7 @@ def _points(metrics: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
                 "name": metric["name"],
                 "unit": metric["unit"],
                 "kind": kind,
+                "monotonic": data.get("is_monotonic", False),
                 "temporality": data.get("aggregation_temporality", ""),
                 "attributes": _pairs(point.get("attributes", ())),
                 "resource": metric["resource"],

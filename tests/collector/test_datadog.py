@@ -44,8 +44,20 @@ def test_the_test_agent_takes_every_signal(
     for each in (*arrived.spans, *arrived.events, *arrived.points):
         assert each["resource"]["deployment.environment.name"] == "staging"
         assert each["resource"]["service.version"] == "7"
-    histograms = [point for point in arrived.points if point["kind"] == "histogram"]
-    assert {point["temporality"] for point in histograms} == {"AGGREGATION_TEMPORALITY_DELTA"}
+    temporality = {
+        (each["kind"], each["monotonic"], each["temporality"]) for each in arrived.points
+    }
+    assert temporality <= {
+        ("histogram", False, "AGGREGATION_TEMPORALITY_DELTA"),
+        ("sum", True, "AGGREGATION_TEMPORALITY_DELTA"),
+        ("sum", False, "AGGREGATION_TEMPORALITY_CUMULATIVE"),  # what goes up and down
+        ("gauge", False, ""),
+    }
+    assert {kind for kind, _, _ in temporality} == {"histogram", "sum", "gauge"}
+    assert {point["name"] for point in arrived.points} >= {
+        "gen_ai.client.operation.duration",
+        "llmwatch.telemetry.dropped",
+    }
     requests = collector.requests(service)
     for signal, headers in HEADERS.items():
         sent = [each for each in requests if each["url"].endswith(f"/v1/{signal}")]
