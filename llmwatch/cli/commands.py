@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from llmwatch._version import __version__
 from llmwatch.errors import LlmwatchError
@@ -17,6 +18,7 @@ COMMANDS = {
         "Check what is installed, and that telemetry arrives.",
     ),
     "drift": ("llmwatch.drift.__main__:cli", "Compare embeddings with a reference."),
+    "report": ("llmwatch.cli.report:report", "Write what was recorded to one HTML file."),
     "rules": ("llmwatch.cli.rules:rules", "Write rules for Prometheus, with runbooks."),
     "run": ("llmwatch.cli.run:run", "Run a program and watch it, without a change of its code."),
     "top": ("llmwatch.cli.top:top", "Watch operations live, in the terminal."),
@@ -44,6 +46,15 @@ class Lazy(click.Group):
         """List the commands without loading them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in sorted(COMMANDS.items())])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete names of commands without loading them: an extra may be missing."""
+        named = [
+            CompletionItem(name, help=line)
+            for name, (_, line) in sorted(COMMANDS.items())
+            if name.startswith(incomplete)
+        ]
+        return named + click.Command.shell_complete(self, ctx, incomplete)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run; what llmwatch raises on purpose is a message, not a traceback."""

@@ -1,8 +1,11 @@
-"""What commands that show the store have in common: where it is, and how it is opened."""
+"""What commands that show the store have in common: where it is, how far back, how it is opened."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,7 +16,32 @@ from llmwatch import config
 if TYPE_CHECKING:
     from llmwatch.view.records import View
 
+    Number = click.ParamType[float]
+else:
+    Number = click.ParamType  # older releases of click have no type there
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+
+UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+class Back(Number):
+    """A time like ``15m``, in seconds; infinite for ``all``."""
+
+    name = "time"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Read it."""
+        if value == "all":
+            return float("inf")
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)([a-z]+)", value)
+        if found is None or found[2] not in UNITS or float(found[1]) <= 0:
+            self.fail(
+                f"{value!r} is no time: give one like 90s, 15m, 2h or 7d, or all.", param, ctx
+            )
+        return float(found[1]) * UNITS[found[2]]
 
 
 def path(command: _Command) -> _Command:
@@ -36,8 +64,28 @@ def where(given: Path | None) -> Path:
     return default_directory()
 
 
-def opened(where: Path) -> View:
-    """The view of it; a bar on stderr where its index has to be made first."""
+@contextmanager
+def opened(where: Path) -> Iterator[View]:
+    """The view of it, closed at the end; a bar on stderr where its index has to be made first."""
     from llmwatch.view.store import open_view
 
-    return open_view(where)
+    with _progress() as progress:
+        view = open_view(where, progress)
+    try:
+        yield view
+    finally:
+        view.close()
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], object] | None]:
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with click.progressbar(length=1, label="Reading the store", file=sys.stderr) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.length = total
+            bar.update(done - bar.pos)
+
+        yield progress

@@ -34,9 +34,9 @@ def ui(path: Path | None, port: int, host: str, remote: bool, opened: bool) -> N
     from llmwatch.view.ui import serve
 
     where = stored.where(path)
-    taken = serve.bind(host, port, remote=remote)
-    url = serve.url_of(taken)
-    click.echo(f"llmwatch shows {where} on {url} (Ctrl+C ends it)")
-    if opened:
-        webbrowser.open(url)
-    serve.serve(lambda: stored.opened(where), taken, host=host)
+    with serve.bind(host, port, remote=remote) as taken, stored.opened(where) as view:
+        url = serve.url_of(taken)
+        click.echo(f"llmwatch shows {where} on {url} (Ctrl+C ends it)")
+        if opened:
+            webbrowser.open(url)
+        serve.serve(view, taken, host=host, about={"path": str(where)})

@@ -24,7 +24,7 @@ Row = tuple[int, int, float | None, int | None]
 
 
 def moments(rows: sqlite3.Connection, by: Filter, points: int, now: int) -> Moments:
-    """Operations by when they ended, without what is nested."""
+    """Operations by when they ended, from the first on, without what is nested."""
     where = operations_where(rows, by)
     found: list[Row] = rows.execute(
         "SELECT end, outcome = 1, ttft, output FROM operations"
@@ -33,8 +33,8 @@ def moments(rows: sqlite3.Connection, by: Filter, points: int, now: int) -> Mome
     ).fetchall()
     if not found:
         return Moments(WIDTHS[0], [], [], [], [], [], [])
-    begin = found[0][0] if by.since is None else by.since
-    end = by.until or (found[-1][0] if by.since is None else max(now, found[-1][0]))
+    begin, last_end = found[0][0], found[-1][0]
+    end = by.until or (last_end if by.since is None else max(now, last_end))
     width = _width((end - begin) / SECOND, points)
     first, last = (time // (width * SECOND) for time in (begin, end))
     slots: list[list[Row]] = [[] for _ in range(last - first + 1)]

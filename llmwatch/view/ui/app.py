@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -22,18 +23,21 @@ from llmwatch.view.ui.guard import Guarded
 from llmwatch.view.ui.query import QueryError
 from llmwatch.view.ui.reader import Reader
 
+About = Mapping[str, str]
+
 
 def application(
-    opened: Callable[[], View], *, names: Sequence[str] = (), loopback: bool = True
+    view: View, *, names: Sequence[str] = (), loopback: bool = True, about: About | None = None
 ) -> Starlette:
     """The page over a view.
 
     Args:
-        opened: Opens the view; called on a thread of its own, which also closes it.
+        view: What is shown; used on a thread of its own, and not closed.
         names: Names that the server is reached by, beside ``localhost`` and addresses.
         loopback: Whether to answer only to addresses of this machine.
+        about: What a page that is empty says: the ``path`` of the store, where it can ``listen``.
     """
-    reader = Reader(opened)
+    reader = Reader(view)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -45,7 +49,7 @@ def application(
             Route("/", _page),
             Route("/trace/{trace}", _trace),
             Route("/api/news", partial(_news, reader)),
-            Route("/api/{name}", partial(_answer, reader)),
+            Route("/api/{name}", partial(_answer, reader, about or {})),
             Mount("/static", StaticFiles(packages=[("llmwatch.view.ui", "static")])),
         ],
         middleware=[Middleware(Guarded, names=names, loopback=loopback)],
@@ -67,13 +71,15 @@ async def _trace(request: Request) -> Response:
     return RedirectResponse(f"/#/request/{trace}")
 
 
-async def _answer(reader: Reader, request: Request) -> Response:
-    answer = ANSWERS.get(request.path_params["name"])
+async def _answer(reader: Reader, about: About, request: Request) -> Response:
+    name = request.path_params["name"]
+    answer = ANSWERS.get(name)
     if answer is None:
         raise HTTPException(404)
     query = dict(request.query_params)
+    more = about if name == "state" else {}
     try:
-        found = await reader.ask(lambda view: _encoded(answer(view, query)))
+        found = await reader.ask(lambda view: _encoded(answer(view, query), more))
     except QueryError as error:
         raise HTTPException(400, str(error)) from error
     if found is None:
@@ -81,10 +87,11 @@ async def _answer(reader: Reader, request: Request) -> Response:
     return Response(found, media_type="application/json")
 
 
-def _encoded(found: object) -> bytes | None:
+def _encoded(found: dict[str, Any] | None, more: About) -> bytes | None:
     """JSON; made on the reader's thread, for it may be long."""
     if found is None:
         return None
+    found.update(more)
     return json.dumps(found, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 

@@ -16,16 +16,15 @@ EVERY = 0.5
 
 
 class Reader:
-    """The one user of a view; an index in a file may be used by one thread alone.
+    """Asks a view, one question at a time.
 
     Args:
-        opened: Opens the view, on that thread.
+        view: Threads may share it.
     """
 
-    def __init__(self, opened: Callable[[], View]) -> None:
-        self._opened = opened
+    def __init__(self, view: View) -> None:
+        self._view = view
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="llmwatch-view")
-        self._view: View | None = None
         self._version = 0
         self.closing = False
         """True: `news` end, so that the server can."""
@@ -51,18 +50,11 @@ class Reader:
             await asyncio.sleep(EVERY)
 
     def close(self) -> None:
-        """Close the view. Waits for the question at hand."""
+        """End the thread. Waits for the question at hand."""
         self.closing = True
-        self._thread.submit(self._close).result()
         self._thread.shutdown()
 
     def _answer(self, question: Callable[[View], Result]) -> Result:
-        if self._view is None:
-            self._view = self._opened()
         if self._view.refresh():
             self._version += 1
         return question(self._view)
-
-    def _close(self) -> None:
-        if self._view is not None:
-            self._view.close()

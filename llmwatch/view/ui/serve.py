@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
 
 from llmwatch.errors import LlmwatchError
 from llmwatch.view.records import View
-from llmwatch.view.ui.app import application
+from llmwatch.view.ui.app import About, application
 from llmwatch.view.ui.guard import is_loopback
 
 
@@ -60,15 +59,19 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def serve(opened: Callable[[], View], taken: socket.socket, *, host: str = "localhost") -> None:
+def serve(
+    view: View, taken: socket.socket, *, host: str = "localhost", about: About | None = None
+) -> None:
     """Serve the page on *taken* until a signal ends it.
 
     Args:
-        opened: Opens the view.
+        view: What to show.
         taken: From `bind`.
         host: What it was bound to; the server answers to that name.
+        about: As in `application`.
     """
-    app = application(opened, names=[host, socket.gethostname()], loopback=is_loopback(host))
+    names = [host, socket.gethostname()]
+    app = application(view, names=names, loopback=is_loopback(host), about=about)
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2
     )

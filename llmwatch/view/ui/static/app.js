@@ -210,8 +210,7 @@
   /** The shortest span of time that has something in it. */
   function usualSpan(latest) {
     const age = latest === null ? 0 : Date.now() / 1000 - latest;
-    if (age < 3600) return "3600";
-    return age < 86400 ? "86400" : "all";
+    return [900, 3600, 86400].find((span) => age < span)?.toString() ?? "all";
   }
 
   async function start() {

@@ -19,6 +19,13 @@ const charts = (() => {
     });
   }
 
+  /** Powers of ten, at most about five of them. */
+  function powers(low, high) {
+    const [first, last] = [Math.floor(Math.log10(low)), Math.ceil(Math.log10(high))];
+    const step = Math.max(Math.ceil((last - first) / 4), 1);
+    return Array.from({ length: Math.floor((last - first) / step) + 1 }, (_, index) => 10 ** (last - index * step)).reverse();
+  }
+
   /** Ticks of an axis of seconds from the start of a request. */
   const offsets = (chart, splits) => splits.map((value) => format.seconds(value));
 
@@ -50,12 +57,12 @@ const charts = (() => {
    * @param title what it shows
    * @param form writes a value
    * @param lines {label, color?, bars?, dash?, dots?, area?, steps?} each
-   * @param y {min?, max?, log?} of the vertical axis
+   * @param y {min?, max?, log?, bytes?} of the vertical axis
    * @param zoom called with two times when a span of time is chosen
-   * @param marks [{from, to}] spans of time to shade
-   * @returns {element, set(times, values)}: one array of values a line
+   * @param marks [{from, to}] spans of time to shade, in the color `shading`
+   * @returns {element, set(times, values, width)}: an array of values a line; how long each stands for
    */
-  function chart({ title, note, form, lines, y = {}, zoom, sync, height = 150, x = {}, marks = [] }) {
+  function chart({ title, note, form, lines, y = {}, zoom, sync, height = 150, x = {}, marks = [], shading = "--bad" }) {
     const values = h("span.values");
     const plot = h("div.plot");
     const element = h(
@@ -65,6 +72,7 @@ const charts = (() => {
     );
     let drawn = null;
     let data = null;
+    let reach = 0; // seconds that the last value stands for
 
     function tell(index) {
       const latest = (column) => (index === null ? column.findLast((value) => value !== null) : column[index]);
@@ -83,7 +91,7 @@ const charts = (() => {
 
     function shade(chart) {
       chart.ctx.save();
-      chart.ctx.fillStyle = `color-mix(in srgb, ${color("--bad")} 14%, transparent)`;
+      chart.ctx.fillStyle = `color-mix(in srgb, ${color(shading)} 14%, transparent)`;
       for (const { from, to } of marks) {
         const left = Math.max(chart.valToPos(from, "x", true), chart.bbox.left);
         const right = Math.min(to === null ? Infinity : chart.valToPos(to, "x", true), chart.bbox.left + chart.bbox.width);
@@ -98,7 +106,7 @@ const charts = (() => {
       const options = {
         width: Math.max(plot.clientWidth, 120),
         height,
-        padding: [8, 8, 0, 0],
+        padding: [8, 18, 0, 0],
         legend: { show: false },
         cursor: {
           y: false,
@@ -107,12 +115,12 @@ const charts = (() => {
           sync: sync ? { key: sync } : undefined,
         },
         scales: {
-          x: { time: false, range: x.range ? () => x.range : undefined },
+          x: { time: false, range: (chart, low, high) => (reach && low !== null ? [low, high + reach] : [low, high]) },
           y: { distr: y.log ? 3 : 1, range: (chart, low, high) => range(y, low, high) },
         },
         axes: [
           { ...axis, grid: { show: false }, size: 24, space: 72, values: x.form ? offsets : ticks, incrs: x.form ? undefined : STEPS },
-          { ...axis, size: 58, space: 32, values: (chart, splits) => splits.map((each) => (each === null ? "" : form(each))) },
+          { ...axis, ...steps(y), size: 58, space: 32, values: (chart, splits) => splits.map((each) => (each === null ? "" : form(each))) },
         ],
         series: [{}, ...lines.map(seriesOf)],
         hooks: {
@@ -136,8 +144,9 @@ const charts = (() => {
 
     new ResizeObserver(() => drawn?.setSize({ width: Math.max(plot.clientWidth, 120), height })).observe(plot);
 
-    function set(times, columns) {
+    function set(times, columns, width = 0) {
       data = [times, ...columns];
+      reach = width;
       element.setAttribute("aria-label", `${title}: ${lines.map((line) => line.label).join(", ")} over time`);
       if (drawn === null) requestAnimationFrame(draw);
       else {
@@ -149,6 +158,13 @@ const charts = (() => {
     return { element, set };
   }
 
+  /** Where an axis of values has its ticks, if not where uPlot has them. */
+  function steps(y) {
+    if (y.log) return { splits: (chart, axis, low, high) => powers(low, high), filter: (chart, splits) => splits };
+    return y.bytes ? { incrs: BYTES } : {};
+  }
+
+  const BYTES = [0, 1, 2, 3, 4].flatMap((power) => [1, 2, 4, 8, 16, 32, 64, 128, 256, 512].map((each) => each * 1024 ** power));
   const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800, 2592000];
 
   /** Lines with times of their own on one common axis. */

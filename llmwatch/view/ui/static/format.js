@@ -48,7 +48,7 @@ const format = (() => {
   /** Any number: three digits, and a letter for thousands. */
   const number = known((value) => {
     let size = value;
-    if (Math.abs(size) < 1e-3 && size !== 0) return size.toExponential(1).replace("e-", "e−");
+    if (Math.abs(size) < 1e-3 && size !== 0) return size.toExponential(1).replace(".0e", "e").replace("e-", "e−");
     for (const unit of ["", "k", "M", "G", "T"]) {
       if (Math.abs(size) < 1000 || unit === "T") return `${Number(size.toPrecision(3))}${unit}`;
       size /= 1000;
@@ -56,16 +56,14 @@ const format = (() => {
     return "";
   });
 
-  const signed = (form) => known((value) => (value > 0 ? `+${form(value)}` : form(value)));
-
   /** What a metric's unit asks for. */
   const byUnit = (unit) => {
-    const forms = { s: seconds, By: bytes, 1: number, "%": share, "{USD}": dollars, Hz: (value) => `${number(value)}Hz` };
-    const words = { Cel: "°C", "By/s": null, "s/s": null };
+    const forms = { s: seconds, By: bytes, 1: number, "%": share, "{USD}": dollars };
+    const words = { Cel: "°C", "J/s": "W" };
     if (forms[unit]) return forms[unit];
     if (unit === "By/s") return (value) => `${bytes(value)}/s`;
-    const word = words[unit] ?? unit.replace(/[{}]/g, "");
-    return (value) => (value === null || value === undefined ? UNKNOWN : `${number(value)} ${word}`);
+    const word = words[unit] ?? unit.replace(/\{.*?\}/g, "");
+    return known((value) => (unit === "Hz" ? number(value).replace(/([kMG]?)$/, " $1Hz") : `${number(value)} ${word}`.trim()));
   };
 
   const two = (value) => String(value).padStart(2, "0");
@@ -85,5 +83,5 @@ const format = (() => {
   const when = (unix, options) =>
     day(unix) === day(Date.now() / 1000) ? clock(unix, options) : `${day(unix)} ${clock(unix, options)}`;
 
-  return { seconds, rate, count, dollars, bytes, share, number, signed, byUnit, clock, day, when };
+  return { seconds, rate, count, dollars, bytes, share, number, byUnit, clock, day, when };
 })();

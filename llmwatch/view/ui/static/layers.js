@@ -42,20 +42,19 @@ function groups(items, key) {
   return found;
 }
 
-const BLOCK = /^(?:(.*?)\.)?(\d+)(?:\.(.*))?$/;
-
-/** Where a layer stands: {block, part}; block is null for one outside the repeated blocks. */
-function place(cell) {
-  const found = BLOCK.exec(cell.layer);
-  if (!found) return { block: null, part: cell.layer };
-  return { block: Number(found[2]), part: found[3] ? found[3] : cell.layer_type };
+/** What a layer is called inside its block: the block itself by its class. */
+function partOf(cell) {
+  if (cell.block === null) return cell.layer;
+  const names = cell.layer.split(".");
+  const inside = names.slice(names.lastIndexOf(String(cell.block)) + 1);
+  return inside.join(".") || cell.layer_type;
 }
 
 const PHASES = ["prefill", "decode", "forward", "backward"];
 
 function heatMaps(cells) {
   const { model, service } = cells[0];
-  const placed = cells.map((cell) => ({ ...cell, ...place(cell) }));
+  const placed = cells.map((cell) => ({ ...cell, part: partOf(cell) }));
   const inBlocks = placed.filter((cell) => cell.block !== null);
   const others = placed.filter((cell) => cell.block === null);
   const devices = [...new Set(cells.map((cell) => cell.device).filter(Boolean))];
@@ -76,20 +75,24 @@ function blockMap(cells) {
     const parts = [...groups(of, (cell) => cell.part)];
     const most = Math.max(...of.map((cell) => cell.mean));
     parts.sort(([, a], [, b]) => total(b) - total(a));
-    parts.forEach(([part, list], index) => rows.push({ phase: index === 0 ? phase : null, span: parts.length, part, most, at: new Map(list.map((cell) => [cell.block, cell])) }));
+    parts.forEach(([part, list], index) => {
+      const at = new Map(list.map((cell) => [cell.block, cell]));
+      const millis = Math.max(...list.map((cell) => cell.mean)) >= 0.001;
+      rows.push({ phase: index === 0 ? phase : null, span: parts.length, part, most, at, millis });
+    });
   }
   return h(
     "div.scroll",
     h(
       "table.heat.blocks",
-      h("caption", "Mean time of one pass through each layer, by block; as dark as its share of the longest in its phase"),
+      h("caption", "Mean time of one pass through each layer, by block; its colour is its share of the longest in its phase"),
       h("thead", h("tr", h("th", { scope: "col" }, "Phase"), h("th", { scope: "col" }, "Layer"), blocks.map((block) => h("th", { scope: "col" }, String(block))))),
       h("tbody", rows.map((row) =>
         h(
           `tr${row.phase ? ".first" : ""}`,
           row.phase ? h("th.phase", { scope: "rowgroup", rowspan: row.span }, row.phase) : null,
-          h("th.part", { scope: "row", title: row.part }, row.part),
-          blocks.map((block) => heatCell(row.at.get(block), row.most, true)),
+          h("th.part", { scope: "row", title: row.part }, row.part, h("span.quiet", row.millis ? " ms" : " µs")),
+          blocks.map((block) => heatCell(row.at.get(block), row.most, row.millis ? 1e3 : 1e6)),
         ),
       )),
     ),
@@ -107,13 +110,13 @@ function otherMap(cells, beside) {
     h(
       "table.heat",
       h("caption", beside ? "Layers outside the blocks, and the whole model" : "Mean time of one pass through each layer"),
-      h("thead", h("tr", h("th", { scope: "col" }, "Layer"), h("th", { scope: "col" }, "Class"), phases.map((phase) => h("th", { scope: "col" }, phase)))),
+      h("thead", h("tr", h("th", { scope: "col" }, "Layer"), h("th.text", { scope: "col" }, "Class"), phases.map((phase) => h("th", { scope: "col" }, phase)))),
       h("tbody", rows.map(([part, list]) =>
         h(
           "tr",
           h("th.part", { scope: "row", title: part }, part),
           h("td.text.quiet", list[0].layer_type),
-          phases.map((phase) => heatCell(list.find((cell) => cell.phase === phase), part === "(model)" ? Infinity : most.get(phase), false)),
+          phases.map((phase) => heatCell(list.find((cell) => cell.phase === phase), part === "(model)" ? Infinity : most.get(phase), null)),
         ),
       )),
     ),
@@ -123,7 +126,8 @@ function otherMap(cells, beside) {
 const phasesIn = (cells) => [...new Set(cells.map((cell) => cell.phase))].sort((a, b) => PHASES.indexOf(a) - PHASES.indexOf(b));
 const total = (cells) => cells.reduce((sum, cell) => sum + cell.mean, 0);
 
-function heatCell(cell, most, narrow) {
+/** One cell; in `times` seconds where it is narrow. */
+function heatCell(cell, most, times) {
   if (!cell) return h("td.cell.none");
   const heat = Math.min(cell.mean / most, 1);
   const told = [
@@ -134,12 +138,12 @@ function heatCell(cell, most, narrow) {
   return h(
     `td.cell${heat > 0.55 ? ".dark" : ""}`,
     { style: { "--heat": `${(heat * 100).toFixed(1)}%` }, title: told.filter(Boolean).join("\n") },
-    narrow ? brief(cell.mean) : [format.seconds(cell.mean), cell.share === null ? null : h("span.second", format.share(cell.share))],
+    times ? brief(cell.mean * times) : [format.seconds(cell.mean), cell.share === null ? null : h("span.second", format.share(cell.share))],
   );
 }
 
-/** A time in as few characters as a narrow cell holds. */
-const brief = (seconds) => format.seconds(seconds).replace(" ", "").replace("ms", "m").replace("µs", "µ");
+/** A number in as few characters as a narrow cell holds. */
+const brief = (value) => value.toFixed(value < 9.95 ? 1 : 0);
 
 function findingsSection(findings, title) {
   if (findings.length === 0) return null;

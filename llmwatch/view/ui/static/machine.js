@@ -2,25 +2,35 @@
 "use strict";
 
 const MACHINE = [
-  { title: "Utilisation", metrics: ["hw.gpu.utilization", "llmwatch.gpu.peak.utilization", "llmwatch.gpu.process.utilization"], share: true },
-  { title: "Memory", metrics: ["hw.gpu.memory.usage", "hw.gpu.memory.limit", "llmwatch.gpu.process.memory.usage"] },
-  { title: "Power", metrics: ["hw.power", "llmwatch.gpu.power.limit", "llmwatch.gpu.peak.power"] },
-  { title: "Temperature", metrics: ["hw.temperature"] },
-  { title: "Clocks", metrics: ["llmwatch.gpu.clock.frequency"] },
+  { title: "Utilisation", main: true, metrics: ["hw.gpu.utilization", "llmwatch.gpu.peak.utilization", "llmwatch.gpu.process.utilization"], share: true },
+  { title: "Memory", main: true, metrics: ["hw.gpu.memory.usage", "hw.gpu.memory.limit", "llmwatch.gpu.process.memory.usage"] },
+  { title: "Power", main: true, metrics: ["hw.power", "llmwatch.gpu.power.limit", "llmwatch.gpu.peak.power"] },
+  { title: "Temperature", metrics: ["hw.temperature", "hw.temperature.limit"] },
+  { title: "Clocks", metrics: ["llmwatch.gpu.clock.frequency", "llmwatch.gpu.clock.limit"] },
   { title: "Throttled", metrics: ["llmwatch.gpu.throttled"] },
   { title: "Memory traffic", metrics: ["llmwatch.gpu.memory.activity"], share: true },
   { title: "PCIe", metrics: ["hw.gpu.io", "llmwatch.gpu.pcie.throughput"] },
   { title: "NVLink", metrics: ["llmwatch.gpu.nvlink.io"] },
   { title: "Memory errors", metrics: ["hw.errors"] },
   { title: "PyTorch's memory", metrics: ["llmwatch.torch.memory.allocated", "llmwatch.torch.memory.reserved"] },
-  { title: "CPU", metrics: ["process.cpu.utilization", "system.cpu.utilization"], share: true },
-  { title: "Memory", metrics: ["process.memory.usage", "system.memory.usage", "system.memory.limit"] },
+  { title: "CPU", main: true, metrics: ["process.cpu.utilization", "system.cpu.utilization"], share: true },
+  { title: "Memory", main: true, metrics: ["process.memory.usage", "system.memory.usage", "system.memory.limit"] },
   { title: "Event loop lag", metrics: ["llmwatch.process.event_loop.lag"] },
-  { title: "Garbage collection", metrics: ["llmwatch.process.gc.longest_pause"] },
+  { title: "Longest pause for garbage", metrics: ["llmwatch.process.gc.longest_pause"] },
+  { title: "Time for garbage", metrics: ["llmwatch.process.gc.time"], share: true },
+  { title: "Energy", metrics: ["hw.energy"] },
+  { title: "Fan", metrics: ["hw.fan.speed_ratio"], share: true },
+  { title: "Address space", metrics: ["process.memory.virtual"] },
+  { title: "Context switches", metrics: ["process.context_switches"] },
+  { title: "Garbage collections", metrics: ["cpython.gc.collections"] },
   { title: "Threads", metrics: ["process.thread.count"] },
   { title: "Open files", metrics: ["process.unix.file_descriptor.count"] },
 ];
+/** Said elsewhere already, or of no use as a line. */
+const LEFT_OUT = ["hw.gpu.memory.utilization", "llmwatch.gpu.performance_state", "process.cpu.time"];
 const SHORT_NAMES = {
+  "hw.temperature.limit": "limit",
+  "llmwatch.gpu.clock.limit": "limit",
   "hw.gpu.utilization": "GPU",
   "llmwatch.gpu.peak.utilization": "peak",
   "llmwatch.gpu.process.utilization": "this process",
@@ -101,11 +111,12 @@ function machineCards(lines, options) {
 }
 
 function cardsOf(lines, options) {
-  const known = new Set(MACHINE.flatMap((card) => card.metrics));
+  const known = new Set([...LEFT_OUT, ...MACHINE.flatMap((card) => card.metrics)]);
   const rest = [...new Set(lines.map((line) => line.metric))].filter((metric) => !known.has(metric));
-  const asked = options.quiet ? MACHINE : [...MACHINE, ...rest.map((metric) => ({ title: metric, metrics: [metric] }))];
+  const asked = options.main ? MACHINE.filter((card) => card.main) : [...MACHINE, ...rest.map((metric) => ({ title: metric, metrics: [metric] }))];
   const cards = asked.map((card) => ({ card, lines: lines.filter((line) => card.metrics.includes(line.metric)) })).filter((each) => each.lines.length > 0);
-  const drawn = cards.map(({ card, lines: mine }) => ({ card, chart: machineChart(card, mine, options) }));
+  const flat = cards.filter(({ lines: mine }) => mine.every((line) => line.values.every((value) => value === 0)));
+  const drawn = cards.filter((each) => !flat.includes(each)).map(({ card, lines: mine }) => ({ card, chart: machineChart(card, mine, options) }));
   const set = (now) => {
     drawn.forEach(({ card, chart }) => {
       const [times, columns] = charts.aligned(now.filter((line) => card.metrics.includes(line.metric)));
@@ -113,7 +124,8 @@ function cardsOf(lines, options) {
     });
   };
   set(lines);
-  return { element: h("div.charts", drawn.map(({ chart }) => chart.element)), set };
+  const zero = flat.length ? h("p.note", `Always 0: ${flat.map(({ card }) => card.title).join(", ")}.`) : null;
+  return { element: h("div", h("div.charts", drawn.map(({ chart }) => chart.element)), zero), set };
 }
 
 function machineChart(card, lines, options) {
@@ -126,12 +138,13 @@ function machineChart(card, lines, options) {
     note: card.metrics.join("\n"),
     form: format.byUnit(unit),
     lines: lines.map((line) => ({ label: label(line), dash: limit(line), area: lines.length === 1, dots: line.times.length < 40 })),
-    y: card.share ? { min: 0, max: 1 } : {},
+    y: card.share ? { min: 0, max: 1 } : { bytes: unit === "By" },
     zoom: options.zoom,
     sync: options.sync,
     height: options.height ?? 130,
     x: options.x,
     marks: options.marks,
+    shading: options.shading,
   });
 }
 

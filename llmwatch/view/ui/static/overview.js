@@ -46,9 +46,9 @@ const overview = {
 
     function update(answer) {
       const { moments } = answer;
-      rate.set(moments.times, [moments.rates, moments.errors]);
-      ttft.set(moments.times, [moments.ttft_p95, moments.ttft_p50]);
-      tokens.set(moments.times, [moments.output_tokens]);
+      rate.set(moments.times, [moments.rates, moments.errors], moments.width);
+      ttft.set(moments.times, [moments.ttft_p95, moments.ttft_p50], moments.width);
+      tokens.set(moments.times, [moments.output_tokens], moments.width);
       put(tiles, totals(answer, page));
       rows.set(answer.operations);
     }
@@ -92,7 +92,7 @@ function operations(page) {
     { name: "model", label: "Model", text: true, value: (row) => row.model, cell: (row) => row.model ?? UNKNOWN },
     { name: "route", label: "Route", text: true, value: (row) => row.route, cell: (row) => row.route ?? UNKNOWN },
     { name: "count", label: "Requests", value: (row) => row.count, cell: (row) => format.count(row.count) },
-    { name: "rate", label: "per second", value: (row) => row.rate, cell: (row) => format.rate(row.rate) },
+    { name: "rate", label: "Rate", below: "per s", value: (row) => row.rate, cell: (row) => format.rate(row.rate) },
     {
       name: "errors",
       label: "Failed",
@@ -101,34 +101,35 @@ function operations(page) {
     },
     {
       name: "duration",
-      label: "Duration p50 p95",
+      label: "Duration", below: "p50 p95",
       value: (row) => row.duration_p50,
       cell: (row) => pair(row, "duration", format.seconds),
     },
     {
       name: "ttft",
-      label: "TTFT p50 p95",
+      label: "TTFT", below: "p50 p95",
       help: "To the first chunk at a client, to the first token of a local model",
       value: (row) => row.ttft_p50,
       cell: (row) => pair(row, "ttft", format.seconds),
     },
     {
       name: "itl",
-      label: "Gap p50 p95",
+      label: "Gap", below: "p50 p95",
       help: "Between chunks or tokens: of the medians of requests, and of their 95th percentiles",
       value: (row) => row.itl_p50,
       cell: (row) => pair(row, "itl", format.seconds),
     },
     {
       name: "tokens_per_second",
-      label: "Tokens/s",
+      label: "Speed",
+      below: "tokens/s",
       help: "Median of single requests",
       value: (row) => row.tokens_per_second,
       cell: (row) => format.rate(row.tokens_per_second),
     },
     {
       name: "tokens",
-      label: "Tokens in → out",
+      label: "Tokens", below: "in → out",
       value: (row) => row.output_tokens,
       cell: (row) => `${format.number(row.input_tokens)} → ${format.number(row.output_tokens)}`,
     },

@@ -4,7 +4,6 @@
 const request = {
   title: "Request",
   asks: "request",
-  still: true,
 
   query: (query, [trace, span]) => ({ trace, span: span ?? "" }),
 
@@ -97,7 +96,7 @@ function tokenSection({ row, tokens, spans }, own) {
 function machineSection({ row, machine }) {
   const lines = machine.filter((line) => line.times.length > 0);
   if (lines.length === 0) return null;
-  return h("section", h("h3", "The machine meanwhile"), machineCards(lines, { x: { range: undefined, form: format.seconds }, marks: [{ from: 0, to: row.duration }], quiet: true }));
+  return h("section", h("h3", "The machine meanwhile"), machineCards(lines, { x: { form: format.seconds }, marks: [{ from: 0, to: row.duration }], shading: "--accent", main: true }));
 }
 
 function detailsOf(span, own) {

@@ -89,18 +89,18 @@ function requestTable(page) {
     },
     {
       name: "gap",
-      label: "Gap p50 p95",
+      label: "Gap", below: "p50 p95",
       help: "Between chunks or tokens",
       value: (row) => row.gap_p50,
       cell: (row) => [format.seconds(row.gap_p50), h("span.second", format.seconds(row.gap_p95))],
     },
     {
       name: "tokens",
-      label: "Tokens in → out",
+      label: "Tokens", below: "in → out",
       value: (row) => row.output_tokens,
       cell: (row) => `${format.number(row.input_tokens)} → ${format.number(row.output_tokens)}`,
     },
-    { name: "token_rate", label: "Tokens/s", value: (row) => row.token_rate, cell: (row) => format.rate(row.token_rate) },
+    { name: "token_rate", label: "Speed", below: "tokens/s", value: (row) => row.token_rate, cell: (row) => format.rate(row.token_rate) },
     { name: "cost", label: "Cost", value: (row) => row.cost, cell: (row) => format.dollars(row.cost) },
   ];
   return {

@@ -2,7 +2,7 @@
 "use strict";
 
 /**
- * @param columns {name, label, help?, value(row), cell?(row), text?} each; `text` is aligned left
+ * @param columns {name, label, below?, help?, value(row), cell?(row), text?} each; `text` is aligned left
  * @param key names a row
  * @param href where a row leads
  * @param sort name of the column to sort by, with "-" before it from the largest; "" as given
@@ -16,8 +16,9 @@ function table({ columns, key, href, sort = "", onsort, label }) {
   let rows = [];
 
   function head(column) {
-    const button = h("button", { type: "button", title: column.help ?? null, onclick: () => by(column) }, column.label);
-    return h(`th${column.text ? ".text" : ""}`, { scope: "col", "data-name": column.name }, onsort ? button : column.label);
+    const words = [column.label, column.below ? h("span.below", column.below) : null];
+    const button = h("button", { type: "button", title: column.help ?? null, onclick: () => by(column) }, words);
+    return h(`th${column.text ? ".text" : ""}`, { scope: "col", "data-name": column.name }, onsort ? button : words);
   }
 
   function by(column) {
@@ -42,7 +43,8 @@ function table({ columns, key, href, sort = "", onsort, label }) {
     const cells = columns.map((column, index) => {
       const said = column.cell(row);
       const inside = index === 0 && href ? h("a.open", { href: href(row) }, said) : said;
-      return h(`td${column.text ? ".text" : ""}.c-${column.name}`, inside);
+      const title = column.text && typeof said === "string" ? said : null;
+      return h(`td${column.text ? ".text" : ""}.c-${column.name}`, { title }, inside);
     });
     return h("tr", cells);
   }

@@ -52,7 +52,7 @@ function tokenTimeline({ tokens, stalls, duration, word }) {
         s("line.grid", { x1: margin.left, x2: width - margin.right, y1: y(each), y2: y(each) }),
         s("text.label", { x: margin.left - 8, y: y(each) + 4, "text-anchor": "end" }, format.seconds(each)),
       ]),
-      Object.entries(paths).map(([name, d]) => s(`path.${name}`, { d })),
+      Object.entries(paths).map(([name, d]) => s(`path.${name}${width / tokens.length < 4 ? ".dense" : ""}`, { d })),
       s("path.arrivals", { d: tokens.map((time) => `M${x(time).toFixed(2)} ${height - margin.bottom + 2}v5`).join("") }),
       roundSteps(end).map((each) => s("text.label", { x: x(each), y: height - 6, "text-anchor": each ? "middle" : "start" }, format.seconds(each))),
       [...stalled].map((index) => s("text.stalled", { x: (x(tokens[index - 1]) + x(tokens[index])) / 2, y: y(gaps[index]) + 14, "text-anchor": "middle" }, format.seconds(gaps[index]))),

@@ -3,6 +3,7 @@
 
 const LAYER_PHASE = "llmwatch.layer.phase";
 const SHOWN_AT_FIRST = 60;
+const FOLDED_FROM = 12;
 
 /** What a span's phases are: [{name, at, duration, kind}]; empty where its attributes do not say. */
 function phasesOf(span) {
@@ -34,7 +35,8 @@ function treeOf(spans) {
     else (phaseFor(parent, node.span) ?? parent).children.push(node);
   }
   const order = (list) => {
-    list.sort((a, b) => a.at - b.at);
+    list.sort((a, b) => a.at - b.at || b.duration - a.duration);
+    nest(list);
     list.forEach((each) => order(each.children));
   };
   order(roots);
@@ -45,6 +47,26 @@ function nodeOf(span) {
   const phases = phasesOf(span).map((phase) => ({ ...phase, key: `${span.id}/${phase.name}`, span, phase: phase.name, children: [] }));
   const kind = LAYER_PHASE in span.attributes ? "layer" : span.status === 2 ? "failed" : "span";
   return { key: span.id, name: span.name, at: span.at, duration: span.duration, kind, span, children: phases };
+}
+
+/** Phases with so many layers that they hide what follows. */
+function tooMany(nodes) {
+  return nodes.flatMap((node) => [...(node.phase && node.children.length > FOLDED_FROM ? [node] : []), ...tooMany(node.children)]);
+}
+
+/** Layers that ran inside another one become its children; their spans do not say so. */
+function nest(list) {
+  const stack = [];
+  const inside = (node, outer) => node.name.startsWith(`${outer.name}.`) && node.at >= outer.at && node.at < outer.at + outer.duration;
+  for (const node of [...list]) {
+    if (node.kind !== "layer") continue;
+    while (stack.length && !inside(node, stack.at(-1))) stack.pop();
+    if (stack.length) {
+      stack.at(-1).children.push(node);
+      list.splice(list.indexOf(node), 1);
+    }
+    stack.push(node);
+  }
 }
 
 function phaseFor(parent, span) {
@@ -62,7 +84,7 @@ function waterfall({ spans, own, onchoose }) {
   const from = Math.min(...spans.map((span) => span.at), 0);
   const to = Math.max(...spans.map((span) => span.at + span.duration));
   const length = to - from || 1e-9;
-  const closed = new Set();
+  const closed = new Set(tooMany(roots).map((node) => node.key));
   const body = h("div.rows", { role: "tree", "aria-label": "Spans of the trace" });
   let most = SHOWN_AT_FIRST;
   let chosen = own;
@@ -101,7 +123,7 @@ function waterfall({ spans, own, onchoose }) {
         onclick: () => choose(node),
         onkeydown: (event) => key(event, node),
       },
-      h("div.name", { style: { "padding-left": `${depth * 14}px` }, title: node.name }, turn, node.name),
+      h("div.name", { style: { "padding-left": `${depth * 14}px` }, title: node.name }, turn, node.name, open ? null : h("span.quiet", ` · ${node.children.length} in it`)),
       bar(node),
     );
   }
