@@ -43,6 +43,7 @@ NEEDS = {
     "demo": "openai",
     "demo/test_local.py": "transformers",
     "docs": "openai",
+    "rules/test_live.py": "openai",
     "sources/openai": "openai",
     "sources/openai/websocket": "websockets",
     "sources/torch_layers": "torch",

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from llmwatch import semconv
 from llmwatch.rules.names import exposed, label, select
-from llmwatch.rules.rule import Alert, Group, Record
+from llmwatch.rules.rule import PRECISE, Alert, Group, Record
 from llmwatch.rules.values import Values, by, who
 from llmwatch.semconv import DRIFT_HISTOGRAMS, DRIFT_METRICS
 
@@ -27,15 +27,17 @@ BELOW_END = 'le!="+Inf"'
 
 
 def groups(values: Values) -> Iterator[Group]:
-    """The tail test, and the alerts."""
-    yield Group("llmwatch-drift", tuple(_tail_test(values["drift.window"])))
-    yield Group("llmwatch-drift-alerts", (_raised(values), _fleet(values)))
+    """One group."""
+    records = _tail_test(values["drift.window"])
+    yield Group("llmwatch-drift", (*records, _fleet(values), _raised(values)))
 
 
 def _tail_test(window: str) -> Iterator[Record]:
     threshold = f"max by ({PAIR}) ({select(DRIFT_METRICS['tail_threshold'])})"
     size = f"max by ({PAIR}) ({EXPECTED}_count)"
-    yield Record(COUNT, f"sum by ({PAIR}) (increase({OBSERVED}_count[{window}]))", "Embeddings.")
+    yield Record(
+        COUNT, f"sum by ({PAIR}) (increase({OBSERVED}_count[{window}]))", f"Embeddings in {window}."
+    )
     yield Record(
         ABOVE,
         f"""
@@ -111,7 +113,7 @@ def _raised(values: Values) -> Alert:
         summary=f"{who(values, 'service')}: embeddings of {{{{ $labels.{MONITOR} }}}} "
         f"{{{{ $labels.{key} }}}} drifted",
         description="They no longer come from where the reference came from; the size of the "
-        "difference, 0 to 1, is {{ $value | humanize }}.",
+        f"difference, 0 to 1, is {PRECISE}.",
     )
 
 
@@ -123,5 +125,5 @@ def _fleet(values: Values) -> Alert:
         hold=values["drift.fleet_for"],
         summary=f"Embeddings of {{{{ $labels.{MONITOR} }}}} drifted on all replicas together",
         description=f"In {values['drift.window']} more of them lay far outside the reference than "
-        "chance allows; the test's statistic is {{ $value | humanize }}.",
+        f"chance allows; the test's statistic is {PRECISE}.",
     )

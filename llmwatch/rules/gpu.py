@@ -102,5 +102,5 @@ def _seen(values: Values) -> str:
     chosen = ", ".join(f"{name}=%q" for name in labels)
     given = " ".join(f"$labels.{name}" for name in labels)
     series = f"group by (instance) ({select(GPU_METRICS['memory_limit'], chosen)})"
-    asked = f'{{{{ range printf "{series}" {given} | query }}}}'
+    asked = f'{{{{ range printf "{series}" {given} | query | sortByLabel `instance` }}}}'
     return f"Reported by{asked} {{{{ .Labels.instance }}}}{{{{ end }}}}."

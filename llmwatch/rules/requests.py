@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from llmwatch import semconv
 from llmwatch.rules.names import label, select
-from llmwatch.rules.rule import PERCENT, VALUE, Alert, Group, Record
+from llmwatch.rules.rule import PERCENT, PRECISE, Alert, Group, Record
 from llmwatch.rules.values import Values, by, seconds, who
 from llmwatch.semconv import CONVENTION_METRICS, OWN_METRICS
 
@@ -91,7 +91,7 @@ def _cost(values: Values) -> Iterator[Record | Alert]:
         severity="page",
         expr=f"llmwatch:cost_usd:increase{burn_window} > {limit:.12g}",
         summary=f"{who(values, 'service')} spends money too fast",
-        description=f"{VALUE} USD in {burn_window}: more than {rate:g} times what a budget of "
+        description=f"{PRECISE} USD in {burn_window}: more than {rate:g} times what a budget of "
         f"{budget:g} USD in {window} allows.",
     )
     yield Alert(
@@ -99,5 +99,5 @@ def _cost(values: Values) -> Iterator[Record | Alert]:
         severity="ticket",
         expr=f"llmwatch:cost_usd:increase{window} > {budget:.12g}",
         summary=f"{who(values, 'service')} has spent its budget",
-        description=f"{VALUE} USD in {window}, of a budget of {budget:g} USD.",
+        description=f"{PRECISE} USD in {window}, of a budget of {budget:g} USD.",
     )

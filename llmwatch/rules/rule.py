@@ -15,6 +15,7 @@ from typing import Literal
 Severity = Literal["page", "ticket"]
 
 VALUE, PERCENT = "{{ $value | humanize }}", "{{ $value | humanizePercentage }}"
+PRECISE = '{{ $value | printf "%.2f" }}'
 """In the texts of an alert: what its expression gave."""
 
 

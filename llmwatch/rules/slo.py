@@ -65,10 +65,10 @@ def durations(values: Values) -> list[Metric]:
 
 
 def groups(values: Values) -> Iterator[Group]:
-    """One group of records for each SLO, one of all alerts."""
+    """One group for each SLO."""
     for slo in SLOS:
-        yield Group(f"llmwatch-slo-{slo.name.replace('_', '-')}", tuple(_records(slo, values)))
-    yield Group("llmwatch-slo-alerts", tuple(_alerts(values)))
+        rules = (*_records(slo, values), *_alerts(slo, values))
+        yield Group(f"llmwatch-slo-{slo.name.replace('_', '-')}", rules)
 
 
 def _records(slo: Slo, values: Values) -> Iterator[Record]:
@@ -127,12 +127,11 @@ def _bound(metric: Metric, key: str, values: Values) -> str:
     return f"{threshold:g}|{threshold:g}\\\\.0" if threshold == int(threshold) else f"{threshold:g}"
 
 
-def _alerts(values: Values) -> Iterator[Alert]:
-    for slo in SLOS:
-        for severity in ("page", "ticket"):
-            burns = [each for each in values["burn"] if each.severity == severity]
-            if burns:
-                yield _alert(slo, severity, burns, values)
+def _alerts(slo: Slo, values: Values) -> Iterator[Alert]:
+    for severity in ("page", "ticket"):
+        burns = [each for each in values["burn"] if each.severity == severity]
+        if burns:
+            yield _alert(slo, severity, burns, values)
 
 
 def _alert(slo: Slo, severity: str, burns: list[Burn], values: Values) -> Alert:

@@ -70,6 +70,7 @@ _SHARE = Kind(lambda each: _number(each, 0, 1), "give a number from 0 to 1")
 _AMOUNT = Kind(lambda each: _number(each, 0), "give a number, 0 or more")
 _POSITIVE = Kind(lambda each: _number(each, 1e-9), "give a number above 0")
 _LABELS = Kind(_texts(r"[a-zA-Z_][a-zA-Z0-9_]*"), 'give a list of labels like ["job"]')
+_SOME_LABELS = Kind(lambda each: bool(each) and _LABELS.fits(each), _LABELS.remedy)
 _WORDS = Kind(_texts(r"[\w.:-]+"), 'give a list of words like ["one", "two"]')
 _WORD = Kind(
     lambda each: isinstance(each, str) and bool(re.fullmatch(r"[\w.:-]+", each)), "give a word"
@@ -81,7 +82,8 @@ KINDS: Final[dict[str, Kind]] = {
         lambda each: isinstance(each, str) and (not each or "://" in each), "give a URL, or none"
     ),
     **dict.fromkeys(("off", "reasons", "ignored"), _WORDS),
-    **dict.fromkeys(("service", "model", "gpu"), _LABELS),
+    "model": _LABELS,
+    **dict.fromkeys(("service", "gpu"), _SOME_LABELS),
     **dict.fromkeys(("page", "ticket"), _WORD),
     "severity": Kind(lambda each: each in ("page", "ticket"), 'give "page" or "ticket"'),
     "objective": Kind(

@@ -1,0 +1,155 @@
+"""Budgets burn, by Prometheus' own unit tests, as a naive count of events says they do."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from llmwatch.errors import ConfigError
+from llmwatch.rules import names
+from llmwatch.rules.files import export, render
+from llmwatch.rules.slo import SLOS, Slo
+from llmwatch.rules.values import Burn, load, seconds
+from tests.rules.prometheus import UnitTest, counter, needs_promtool
+
+SHIPPED = Path(str(files("llmwatch") / "dashboards" / "slo.rules.yml"))
+VALUES = load()
+HOUR, DAY = 60, 24 * 60
+
+ILL = [(3 * DAY, 2), (6 * HOUR, 8), (90, 18), (9 * HOUR, 0)]
+"""Minutes, and how many times as fast as it may the budget burns: slowly, fast, very fast, not."""
+WELL = [(sum(minutes for minutes, _ in ILL), 0.9)]
+EVERY = 30
+"""Minutes between evaluations, so that days take a second."""
+
+
+def series(
+    test: UnitTest, slo: Slo, phases: list[tuple[int, float]], many: float, job: str
+) -> None:
+    """What a service with so many events a minute reports, of which so many are bad."""
+    labels = {"job": job, "gen_ai_request_model": "m"}
+    budget = 1 - VALUES[f"slo.{slo.name}.objective"]
+    total = counter((sum(minutes for minutes, _ in phases), many))
+    good = counter(*((minutes, many * (1 - rate * budget)) for minutes, rate in phases))
+    bad = counter(*((minutes, many * rate * budget) for minutes, rate in phases))
+    if slo.metric is None:
+        name = "gen_ai_client_operation_duration_seconds_count"
+        test.give(name, good, **labels)
+        test.give(name, bad, **labels, error_type="RateLimitError")
+    else:
+        name = names.exposed(slo.metric)
+        test.give(f"{name}_count", total, **labels)
+        threshold = VALUES[f"slo.{slo.name}.threshold"]
+        test.give(f"{name}_bucket", good, **labels, le=f"{threshold}")
+        test.give(f"{name}_bucket", total, **labels, le="+Inf")
+
+
+def burns(phases: list[tuple[int, float]], minute: int, window: str) -> float:
+    """How many times as fast as it may the budget burnt in a window."""
+    every = [rate for minutes, rate in phases for _ in range(minutes)]
+    seen = every[max(minute - round(seconds(window)) // 60, 0) : minute]
+    return sum(seen) / len(seen)
+
+
+def burning(phases: list[tuple[int, float]], minute: int, rows: list[Burn]) -> bool:
+    return any(
+        all(burns(phases, minute, window) > row.rate for window in (row.long, row.short))
+        for row in rows
+    )
+
+
+@needs_promtool
+@pytest.mark.parametrize("slo", SLOS, ids=lambda slo: slo.name)
+def test_alerts_fire_while_the_budget_burns(slo: Slo, tmp_path: Path) -> None:
+    """Fast, slowly or not at all, with windows as they are shipped; and clear when it is over.
+
+    Beside it is a service whose budget burns a little slower than it may, and one that has too few
+    events for a verdict.
+    """
+    test = UnitTest([SHIPPED], every=f"{EVERY}m")
+    series(test, slo, ILL, 100, "ill")
+    series(test, slo, WELL, 100, "well")
+    series(test, slo, [(WELL[0][0], 18)], 0.001, "idle")
+    minutes = range(EVERY, WELL[0][0], EVERY)
+    fired = {"page": 0, "ticket": 0}
+    for severity, label in (("page", "critical"), ("ticket", "warning")):
+        rows = [each for each in VALUES["burn"] if each.severity == severity]
+        for minute in minutes:
+            fires = burning(ILL, minute, rows)
+            fired[severity] += fires
+            expected = [{"job": "ill", "slo": slo.name}] if fires else []
+            test.firing(slo.alert, minute, *expected, severity=label)
+    assert 0 < fired["page"] < fired["ticket"] < len(minutes)
+    for minute in (3 * DAY, 3 * DAY + 6 * HOUR + 90):
+        budget = 1 - VALUES[f"slo.{slo.name}.objective"]
+        for row in VALUES["burn"]:
+            for window in (row.long, row.short):
+                name = f'llmwatch:slo_bad:ratio_rate{window}{{job="ill"}}'
+                share = burns(ILL, minute, window) * budget
+                test.value(f"sum by (job) ({name})", minute, share, job="ill")
+            name = f'llmwatch:slo_events:increase{row.long}{{job="ill"}}'
+            many = seconds(row.long) / 60 * 100
+            test.value(f"sum by (job) ({name})", minute, many, job="ill")
+    labels = {"job": "ill", "gen_ai_request_model": "m", "slo": slo.name}
+    test.firing(slo.alert, minute, labels, severity="critical")
+    test.run(tmp_path)
+
+
+@needs_promtool
+def test_an_alert_says_what_burns(tmp_path: Path) -> None:
+    test = UnitTest([SHIPPED], every="30m")
+    (slow,) = (each for each in SLOS if each.name == "ttft")
+    series(test, slow, [(HOUR, 5)], 100, "ill")
+    test.says(
+        "LlmwatchTtftBudgetBurn",
+        HOUR,
+        {"job": "ill", "gen_ai_request_model": "m", "slo": "ttft", "severity": "warning"},
+        summary="ill m: streamed requests wait too long for their first output",
+        description="25% are bad in 3d; 95% must be good, within 2.5 s.",
+        runbook="runbooks.md#llmwatchttftbudgetburn",
+    )
+    test.run(tmp_path)
+
+
+@needs_promtool
+def test_what_is_nobodys_fault_burns_nothing(tmp_path: Path) -> None:
+    """And the bound of a whole number is found however an exporter writes it."""
+    (tmp_path / "mine.toml").write_text("[slo.ttft]\nthreshold = 1\n")
+    rules = export(tmp_path, tmp_path / "mine.toml")[:1]
+    test = UnitTest(rules, every="30m")
+    labels = {"job": "j", "gen_ai_request_model": "m"}
+    operations = "gen_ai_client_operation_duration_seconds_count"
+    test.give(operations, counter((HOUR, 60)), **labels)
+    test.give(operations, counter((HOUR, 30)), **labels, error_type="CancelledError")
+    test.give(operations, counter((HOUR, 10)), **labels, error_type="APIError")
+    test.value('llmwatch:slo_bad:ratio_rate5m{slo="errors"}', HOUR, 0.1, slo="errors", **labels)
+    output = "llmwatch_operation_time_to_first_output_seconds"
+    for job, le in (("python", "1.0"), ("collector", "1")):
+        labels["job"] = job
+        test.give(f"{output}_count", counter((HOUR, 10)), **labels)
+        test.give(f"{output}_bucket", counter((HOUR, 9)), **labels, le=le)
+        name = f'llmwatch:slo_bad:ratio_rate5m{{slo="ttft",job="{job}"}}'
+        test.value(name, HOUR, 0.1, slo="ttft", **labels)
+    test.run(tmp_path)
+
+
+@needs_promtool
+def test_under_the_newer_conventions_embeddings_fail_too(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('semconv = "genai-0.1"\n')
+    test = UnitTest(export(tmp_path, tmp_path / "mine.toml")[:1], every="30m")
+    labels = {"job": "j", "gen_ai_request_model": "m"}
+    for kind, operation in (("inference", "chat"), ("embeddings", "embeddings")):
+        name = f"gen_ai_client_{kind}_duration_seconds_count"
+        named = {**labels, "gen_ai_operation_name": operation}
+        test.give(name, counter((HOUR, 3)), **named)
+        test.give(name, counter((HOUR, 1)), **named, error_type="APIError")
+    test.value('llmwatch:slo_bad:ratio_rate5m{slo="errors"}', HOUR, 0.25, slo="errors", **labels)
+    test.run(tmp_path)
+
+
+def test_a_threshold_between_bounds_is_refused_with_the_nearest_bounds(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("[slo.itl]\nthreshold = 0.2\n")
+    with pytest.raises(ConfigError, match=r"slo.itl.threshold = 0.2 .* give 0.16 or 0.25"):
+        render(load(tmp_path / "mine.toml"))

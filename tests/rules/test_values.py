@@ -1,0 +1,148 @@
+"""A value that cannot be used is named, with what to do; the others are the shipped ones."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from llmwatch.errors import ConfigError
+from llmwatch.rules.files import export, groups, render
+from llmwatch.rules.values import Burn, kind_of, load, meanings
+
+click_testing = pytest.importorskip("click.testing")
+
+
+def given(folder: Path, text: str) -> Path:
+    path = folder / "mine.toml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[slo.ttft]\nobjective = 1.5", "slo.ttft.objective = 1.5 .* number between 0 and 1"),
+        ("[slo.tfft]\nobjective = 0.9", "'slo.tfft.objective', .* Is it 'slo.ttft.objective'?"),
+        ("[slo.ttft]\nobjective = 0.9", r"slo.ttft.objective = 0.9 .* above 0.931, or a lower"),
+        ("xyz = 1", "'xyz', which is no value .* There are burn, cost.budget"),
+        ("[cost]\nbudget = '100'", "cost.budget = '100' .* give a number above 0"),
+        ("[cost]\nbudget = true", "cost.budget = True .* give a number above 0"),
+        ("[cost]\nwindow = '1 day'", "cost.window = '1 day' .* give one like \"5m\""),
+        ("[cost]\nwindow = '0s'", "cost.window = '0s' .* give one like \"5m\""),
+        (
+            "[cost]\nwindow = '30m'",
+            "cost.window = '30m' must be longer than cost.burn_window, '1h'",
+        ),
+        ("[gpu.memory]\nshare = 95", "gpu.memory.share = 95 .* from 0 to 1"),
+        ("[gpu.memory]\nfor = 5", "gpu.memory.for = 5 .* duration"),
+        ("[labels]\nservice = 'job'", "labels.service = 'job' .* list of labels"),
+        ("[labels]\nservice = ['a-b']", r"labels.service = \['a-b'\] .* list of labels"),
+        ("[labels]\nservice = []", r"labels.service = \[\] .* list of labels"),
+        ("[severity]\npage = 'very high'", "severity.page = 'very high' .* give a word"),
+        ("semconv = 'dup'", 'semconv = \'dup\' .* give "1.41" or "genai-0.1"'),
+        ("runbooks = 'wiki'", "runbooks = 'wiki' .* give a URL"),
+        ("slo = 1", "'slo', which is no value"),
+        ("burn = []", r"at least one table \[\[burn\]\]"),
+        ("[[burn]]\nseverity = 'page'", r"\[\[burn\]\] 0 needs severity, long, short, rate"),
+        (
+            "[[burn]]\nseverity='call'\nlong='1h'\nshort='5m'\nrate=1",
+            r"burn\[0\].severity = 'call' .* \"page\" or \"ticket\"",
+        ),
+        (
+            "[[burn]]\nseverity='page'\nlong='5m'\nshort='1h'\nrate=1",
+            r"burn\[0\].long = '5m' must be longer than its short, '1h'",
+        ),
+        ("[slo", "are no TOML: Expected ']'"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_remedy(text: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"mine.toml.*{said}"):
+        load(given(tmp_path, text))
+
+
+def test_an_alert_may_be_off_if_there_is_one(tmp_path: Path) -> None:
+    values = load(given(tmp_path, "off = ['LlmwatchNoData']"))
+    found = groups(values).values()
+    left = [rule.name for each in found for group in each for rule in group.rules]
+    assert "LlmwatchNoData" not in left
+    assert "llmwatch:reporting:count" in left
+    with pytest.raises(ConfigError, match="off = 'Nothing' is no alert: there are LlmwatchCost"):
+        render(load(given(tmp_path, "off = ['Nothing']")))
+
+
+def test_nothing_is_written_with_a_wrong_value(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        export(tmp_path / "out", given(tmp_path, "[slo.ttft]\nthreshold = 3"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_not_given_is_as_shipped(tmp_path: Path) -> None:
+    text = "[slo.ttft]\nthreshold = 4\n[[burn]]\nseverity='page'\nlong='2h'\nshort='10m'\nrate=5\n"
+    mine, shipped = load(given(tmp_path, text)), load()
+    differs = {key for key, value in mine.items() if value != shipped[key]}
+    assert differs == {"slo.ttft.threshold", "burn"}
+    assert mine["burn"] == (Burn("page", "2h", "10m", 5),)
+
+
+def test_labels_severities_and_runbooks_are_where_they_are_wanted(tmp_path: Path) -> None:
+    text = (
+        "runbooks = 'https://example.org/runbooks.html'\n"
+        "[labels]\nservice = ['cluster', 'job']\nmodel = []\n[severity]\npage = 'p1'\n"
+    )
+    rules = render(load(given(tmp_path, text)))["requests.rules.yml"]
+    assert "sum by (cluster, job) (increase(" in rules
+    assert "gen_ai_request_model" not in rules
+    assert 'severity: "p1"' in rules
+    assert '"{{ $labels.cluster }} {{ $labels.job }} spends money too fast"' in rules
+    url = "https://example.org/runbooks.html#llmwatchcostbudgetburn"
+    assert f'runbook_url: "{url}"' in rules
+
+
+def test_every_value_has_a_meaning_and_is_used(tmp_path: Path) -> None:
+    """Changed, it changes the rules."""
+    table = list(meanings())
+    keys = {key for key, _, _ in table}
+    assert keys == set(load()) - {"burn"}
+    assert [key for key, _, meaning in table if len(meaning) < 8] == []
+    before = render(load())
+    assert [key for key in keys if render(_other(tmp_path, key)) == before] == []
+
+
+def _other(folder: Path, key: str) -> dict[str, object]:
+    """The values with another one for a key."""
+    values = dict(load())
+    value = values[key]
+    if key == "semconv":
+        values[key] = "genai-0.1"
+    elif key == "off":
+        values[key] = ["LlmwatchNoData"]
+    elif key.endswith(".threshold"):
+        values[key] = 1.0
+    elif isinstance(value, str):
+        values[key] = "7m" if re.fullmatch(r"\d+[smhd]", value) else f"{value}x"
+    else:
+        values[key] = [*value, "x"] if isinstance(value, list) else value + 0.001
+    if key != "runbooks":
+        assert kind_of(key).fits(values[key])
+    return values
+
+
+def test_the_command_writes_the_rules_and_says_where(tmp_path: Path) -> None:
+    from llmwatch.cli.commands import cli
+
+    run = click_testing.CliRunner().invoke
+    mine = given(tmp_path, "[cost]\nbudget = 7\n")
+    done = run(cli, ["rules", "export", str(tmp_path / "out"), "--values", str(mine)])
+    assert done.exit_code == 0, done.output
+    written = sorted((tmp_path / "out").iterdir())
+    assert sorted(done.output.split()) == [str(each) for each in written]
+    assert "> 7\n" in (tmp_path / "out" / "requests.rules.yml").read_text()
+    mine.write_text("[cost]\nbudget = -7\n")
+    done = run(cli, ["rules", "export", str(tmp_path / "out"), "--values", str(mine)])
+    assert done.exit_code == 1
+    assert "cost.budget = -7 cannot be used: give a number above 0." in done.output
+    printed = run(cli, ["rules", "values"]).output
+    mine.write_text(printed)
+    assert load(mine) == load()
