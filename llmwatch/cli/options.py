@@ -7,10 +7,20 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from llmwatch import config
 from llmwatch.backends import PRESETS
 from llmwatch.errors import ConfigError
+
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "backend": tuple(sorted(PRESETS)),
+    "protocol": ("http/protobuf", "grpc"),
+    "capture_content": tuple(each.value for each in config.CaptureContent),
+    "logs": ("context", "export"),
+    "semconv": ("1.41", "genai-0.1", "dup"),
+}
+"""What the shell offers for the value of an option."""
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -23,6 +33,7 @@ OPTIONS = {
     "capture_content": "Record prompts and answers: span_only, event_only or span_and_event.",
     "logs": "Log records: context (put trace and span id on them) or export.",
     "sample_ratio": "Share of traces to keep, 0 to 1.",
+    "keep": "Traces to send, by what became of them: errors,flagged,slow>5s,cost>0.1,5%.",
     "store_path": "Folder of the local store, where telemetry goes that is sent nowhere.",
     "semconv": "Names of signals: 1.41, genai-0.1 or dup.",
 }
@@ -33,10 +44,35 @@ def settings(command: _Command) -> _Command:
     """Give *command* the options; it gets ``given``: what was given, by the name of its setting."""
     for name, text in reversed(OPTIONS.items()):
         flag = f"--{name.replace('_', '-')}"
-        command = click.option(flag, name, metavar="VALUE", help=text)(command)
+        offer = _offer(name)
+        option = click.option(flag, name, metavar="VALUE", help=text, shell_complete=offer)
+        command = option(command)
     command = click.option("--console", is_flag=True, help="Print a line for each call.")(command)
     more = "Any other setting of instrument(), for example --set timeline=true."
-    return click.option("--set", "more", metavar="NAME=VALUE", multiple=True, help=more)(command)
+    return click.option(
+        "--set",
+        "more",
+        metavar="NAME=VALUE",
+        multiple=True,
+        help=more,
+        shell_complete=_offer("set"),
+    )(command)
+
+
+def _offer(
+    name: str,
+) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
+    """What the shell is told of the value of an option that begins like this."""
+
+    def offer(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem]:
+        if name == "store_path":
+            return [CompletionItem(begun, type="dir")]
+        known = CHOICES.get(name, ())
+        if name == "set":
+            known = tuple(f"{each}=" for each in sorted(config.in_environment() - {"headers"}))
+        return [CompletionItem(each) for each in known if each.startswith(begun)]
+
+    return offer
 
 
 def given(options: Mapping[str, Any]) -> dict[str, str]:

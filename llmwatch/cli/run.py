@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from llmwatch.cli import options, startup
 
@@ -27,7 +28,11 @@ _PYTHON = {".py", ".pyw", ".pyc", ".pyz"}
 )
 @options.settings
 @click.argument(
-    "program", nargs=-1, type=click.UNPROCESSED, metavar="FILE.py | -m MODULE | COMMAND [ARGS]..."
+    "program",
+    nargs=-1,
+    type=click.UNPROCESSED,
+    metavar="FILE.py | -m MODULE | COMMAND [ARGS]...",
+    shell_complete=lambda ctx, parameter, begun: [CompletionItem(begun, type="file")],
 )
 def run(program: tuple[str, ...], **given: Any) -> None:
     """Run a program and watch it, without a change of its code.
