@@ -27,6 +27,7 @@ from llmwatch.signals import active
 from llmwatch.signals.cost import load as load_prices
 from llmwatch.signals.drift import Alarms
 from llmwatch.signals.drift_feed import Feed
+from llmwatch.signals.drift_numbers import Numbers
 from llmwatch.signals.events import Events
 from llmwatch.signals.metrics import Metrics
 from llmwatch.signals.observed import Observation
@@ -62,7 +63,11 @@ class Session:
             if name not in SOURCES:
                 known = ", ".join(map(repr, SOURCES))
                 raise ConfigError(f"sources={name!r} cannot be used: give some of {known}.")
-        self._feed = Feed(config.drift, config.drift_sample) if config.drift else None
+        self._feeds: list[Feed | Numbers] = []
+        if config.drift:
+            self._feeds.append(Feed(config.drift, config.drift_sample))
+        if config.drift_numbers:
+            self._feeds.append(Numbers(config.drift_numbers))
         self.pipeline = Pipeline(config)
         self._built = built = self.pipeline.providers
         self.metrics = self._count(built)
@@ -94,9 +99,9 @@ class Session:
         gc.callbacks.append(self.signals.on_collection)
         active.signals = self.signals
         self._undo.append(Alarms(self.signals).undo)
-        if self._feed is not None:
-            self._feed.install()
-            self._undo.append(self._feed.undo)
+        for feed in self._feeds:
+            feed.install(self.signals)
+            self._undo.append(feed.undo)
         for name in self._sources():
             source = importlib.import_module(SOURCES[name])
             self._undo.append(source.install(self.signals).undo)
@@ -117,7 +122,7 @@ class Session:
         self.pipeline.release()
         # The readers must collect while our counts are still at their door.
         done = self.flush(timeout)
-        self._feed = None  # its monitors were to be collected until now
+        self._feeds.clear()  # their monitors were to be collected until now
         self.metrics.close()
         self.signals.close()
         return self.pipeline.undo(max(deadline - monotonic(), 0.0)) and done
@@ -126,8 +131,8 @@ class Session:
         self.signals.finish_late()
         if self.signals.holder is not None:
             self.signals.holder.release()
-        if self._feed is not None:
-            self._feed.flush()
+        for feed in self._feeds:
+            feed.flush()
         self.metrics.flush()
 
     def _sources(self) -> tuple[str, ...]:
@@ -153,8 +158,8 @@ class Session:
         global _lock
         _lock = RLock()
         self.metrics.reset()
-        if self._feed is not None:
-            self._feed.reset()
+        for feed in self._feeds:
+            feed.reset()
         self.signals.live.clear()
 
 

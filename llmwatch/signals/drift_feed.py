@@ -6,7 +6,6 @@ to the monitor of their model and dimension. What a full queue leaves out is cou
 
 from __future__ import annotations
 
-import logging
 from base64 import b64decode
 from collections import deque
 from collections.abc import Sequence
@@ -17,15 +16,14 @@ from weakref import ref
 
 from llmwatch import semconv
 from llmwatch._guard import Guard
-from llmwatch.errors import ConfigError
+from llmwatch.signals.drift_monitors import Opened
 from llmwatch.signals.snapshots import Snapshot, rows_of
 from llmwatch.signals.worker import Worker
 
 if TYPE_CHECKING:
     from llmwatch.drift.monitor import DriftMonitor
-    from llmwatch.signals.operation import Operation
+    from llmwatch.signals.operation import Operation, Signals
 
-_log = logging.getLogger("llmwatch")
 _PUT = Guard("drift.put")
 _FEED = Guard("drift.feed")
 
@@ -64,8 +62,8 @@ class Feed:
         self._random = Random()  # noqa: S311 - chooses a sample
         self._queue: deque[_Answer] = deque()
         self._waiting = 0
-        self.monitors: dict[tuple[str, int], DriftMonitor | None] = {}
-        """By model and dimension; None where there can be none."""
+        self.monitors: Opened[tuple[str, int]] = Opened(MOST_MONITORS)
+        """By model and dimension."""
         self.left_out = self._told = 0
         mine = ref(self)  # a cycle would keep monitors that nobody uses any more among the living
 
@@ -80,7 +78,7 @@ class Feed:
 
             parse(setting, 2)  # here, not in the worker
 
-    def install(self) -> None:
+    def install(self, _: Signals) -> None:
         """Be the one that sources feed."""
         global feed
         feed = self
@@ -183,23 +181,7 @@ class Feed:
     def _monitor(self, model: str, dimension: int) -> DriftMonitor | None:
         if not isinstance(self._setting, str):
             return self._setting
-        key = (model, dimension)
-        if key not in self.monitors:
-            self.monitors[key] = self._opened(model, dimension, self._setting)
-        return self.monitors[key]
-
-    def _opened(self, model: str, dimension: int, reference: str) -> DriftMonitor | None:
-        from llmwatch.drift.monitor import DriftMonitor
-
-        if len(self.monitors) >= MOST_MONITORS:
-            _log.warning("no drift monitor for model %r: there are %d", model, MOST_MONITORS)
-            return None
-        taken = any(other == model for other, _ in self.monitors)
-        name = f"{model or 'embeddings'} ({dimension})" if taken else model or "embeddings"
-        try:
-            monitor = DriftMonitor(name, reference, model=model)
-        except (ConfigError, OSError) as error:
-            _log.warning("no drift monitor for model %r: %s", model, error)
-            return None
-        _log.info("drift monitor %r watches embeddings of %d dimensions", name, dimension)
-        return monitor
+        name = model or "embeddings"
+        if any(other == model and many != dimension for other, many in self.monitors):
+            name = f"{name} ({dimension})"
+        return self.monitors.of((model, dimension), name, model, self._setting)

@@ -107,6 +107,8 @@ class Operation:
     """Seconds that it waited before that model began with it."""
     content: Content | None = None
     """Set only where content is captured."""
+    refused: bool = False
+    """True where the answer is a refusal that its finish reason does not tell."""
     secrets: tuple[str, ...] = ()
     """Keys that an error message must not quote."""
     local: bool = False

@@ -85,6 +85,7 @@ class _Choices:
 
     def __init__(self) -> None:
         self.reasons: dict[int, str] = {}
+        self.refused = False
         self.tools: list[str] = []
         self.quiet: list[int] = []
         """Indices of chunks without output."""
@@ -121,7 +122,10 @@ class _Choices:
         delta = get(choice, "delta")
         calls = get(delta, "tool_calls") or ()
         self.tools += [name for call in calls if (name := tool_call_name(call)) is not None]
-        if get(delta, "content") or get(delta, "refusal") or get(delta, "audio"):
+        if get(delta, "refusal"):
+            self.refused = True
+            return "text"
+        if get(delta, "content") or get(delta, "audio"):
             return "text"
         if calls:
             return "call"
@@ -136,6 +140,7 @@ class _Choices:
             first = len(operation.timeline.got) - len(after_text)
             for index, chunk in enumerate(after_text, first):
                 self.look(operation, chunk, index)
+        operation.refused = self.refused
         if self.reasons:
             operation.finish_reasons = [self.reasons[index] for index in sorted(self.reasons)]
         if self.tools:

@@ -126,6 +126,7 @@ def read_chat(operation: Operation, answer: Any) -> None:
     _read_common(operation, answer)
     choices = get(answer, "choices") or ()
     operation.finish_reasons = _reasons(choices)
+    operation.refused = any(get(get(choice, "message"), "refusal") for choice in choices)
     operation.usage = read_usage(get(answer, "usage"))
     called = [
         name
@@ -157,6 +158,11 @@ def read_responses(operation: Operation, answer: Any) -> None:
     conversation = get(get(answer, "conversation"), "id")
     if isinstance(conversation, str):
         operation.attributes[semconv.CONVERSATION_ID] = conversation
+    operation.refused = any(
+        get(part, "type") == "refusal"
+        for item in get(answer, "output") or ()
+        for part in get(item, "content") or ()
+    )
     called = [
         name
         for item in get(answer, "output") or ()
