@@ -120,6 +120,12 @@ class StoreFile:
             self._losses.add(self._signal, lost)
         return not lost or bool(written)
 
+    def close(self) -> None:
+        """Leave the index behind as far as it can be brought."""
+        if self._index is not None:
+            with _INDEX:
+                self._index.keep(now=True)
+
     def _append(self, line: bytes) -> bool:
         if len(line) > self._limit:
             return False
@@ -221,6 +227,10 @@ class StoreSpanExporter(SpanExporter):
         done = self._file.append(_lines(spans, self._encode))
         return SpanExportResult.SUCCESS if done else SpanExportResult.FAILURE
 
+    def shutdown(self) -> None:
+        """Leave an index behind that is up to date."""
+        self._file.close()
+
 
 class StoreLogExporter(LogRecordExporter):
     """Writes events to the store."""
@@ -235,7 +245,8 @@ class StoreLogExporter(LogRecordExporter):
         return LogRecordExportResult.SUCCESS if done else LogRecordExportResult.FAILURE
 
     def shutdown(self) -> None:
-        """Nothing is held open."""
+        """Leave an index behind that is up to date."""
+        self._file.close()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Nothing is held back."""
@@ -258,7 +269,8 @@ class StoreMetricExporter(MetricExporter):
         return MetricExportResult.SUCCESS if done else MetricExportResult.FAILURE
 
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
-        """Nothing is held open."""
+        """Leave an index behind that is up to date."""
+        self._file.close()
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
         """Nothing is held back."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from time import monotonic
 from typing import Final
 
 from llmwatch.export.index.files import CHUNK, open_index, size_of_index
@@ -15,6 +16,10 @@ from llmwatch.export.lifecycle import indexing
 
 WAIT: Final = 0.05
 """Seconds that another process may hold the index up."""
+
+
+EVERY: Final = 1.0
+"""Seconds between two openings of the database: each costs some milliseconds and an fsync."""
 
 
 class Keeper:
@@ -28,6 +33,7 @@ class Keeper:
         self._where = where
         self._behind: set[str] = set()
         self._gone: set[str] = set()
+        self._kept = -EVERY
 
     def wrote(self, name: str) -> None:
         """Remember a file that was written to."""
@@ -42,11 +48,17 @@ class Keeper:
         """Bytes that the index takes."""
         return size_of_index(self._where)
 
-    def keep(self) -> None:
+    def keep(self, *, now: bool = False) -> None:
         """Bring the index up to what is remembered, as far as it can be had.
 
         The database is opened and closed: sqlite's connections do not survive a fork.
+
+        Args:
+            now: However little time has passed since it was last done.
         """
+        if not (self._behind or self._gone) or (not now and monotonic() - self._kept < EVERY):
+            return
+        self._kept = monotonic()
         try:
             with indexing:
                 self._keep()
