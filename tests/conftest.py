@@ -53,6 +53,7 @@ NEEDS = {
     "test_examples.py": "openai",
     "test_instrumentor.py": "openai",
     "export/test_prometheus.py": "prometheus_client",
+    "view/ui": "starlette",
     "view/top": "textual",
 }
 """Tests that need more than the core dependencies: what under ``tests/``, and which package."""

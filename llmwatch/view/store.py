@@ -63,6 +63,7 @@ class StoreView:
         self._now = now
         self._lock = RLock()
         self._index = _opened(where)
+        self._version = -1
         self._refresh(progress)
 
     def refresh(self) -> bool:
@@ -72,7 +73,8 @@ class StoreView:
     def _refresh(self, progress: Progress | None) -> bool:
         with self._lock:
             try:
-                return self._index.catch_up(progress)
+                taken = self._index.catch_up(progress)
+                return self._others_took() or taken
             except sqlite3.OperationalError as error:
                 if "locked" in str(error):
                     return False  # whoever holds it takes in what there is
@@ -80,6 +82,12 @@ class StoreView:
             except sqlite3.DatabaseError:
                 self._start_again(progress)
             return True
+
+    def _others_took(self) -> bool:
+        """Whether another process, such as one that writes to the store, took something in."""
+        before = self._version
+        (self._version,) = self._rows.execute("PRAGMA data_version").fetchone()
+        return before != self._version
 
     def _start_again(self, progress: Progress | None) -> None:
         """The index is broken or cannot be written: have one of our own."""
