@@ -59,15 +59,11 @@ def run(where: Path, at: Look) -> None:
 
 def print_once(where: Path, at: Look) -> None:
     """Print one look."""
-    from llmwatch.view.store import open_view
     from llmwatch.view.top import once
     from llmwatch.view.top.frame import look
 
-    view = open_view(where)
-    try:
+    with stored.opened(where) as view:
         frame = look(view, at)
-    finally:
-        view.close()
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a terminal without our signs shows "?"
     click.echo(once.text(frame, shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns, where))

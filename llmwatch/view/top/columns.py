@@ -135,6 +135,12 @@ def clock(time: int) -> str:
     return datetime.fromtimestamp(time / 1e9, UTC).astimezone().strftime("%H:%M:%S")
 
 
+def _error(row: RequestRow) -> Piece:
+    if row.error is not None:
+        return Piece(clean(row.error), "bad")
+    return Piece("left early", "warn") if row.outcome == "left" else Piece("")
+
+
 _began: _Words[RequestRow] = _Words(lambda row: clock(row.start), "dim")
 
 REQUESTS: tuple[Column[RequestRow], ...] = (
@@ -152,7 +158,7 @@ REQUESTS: tuple[Column[RequestRow], ...] = (
     number("out", 6, lambda row: row.output_tokens, count, 3),
     number("tok/s", 6, lambda row: row.token_rate, rate, 1),
     number("cost $", 8, lambda row: row.cost, dollars, 5),
-    words("error", 0, lambda row: row.error, 1, "bad"),
+    Column("error", 0, _error, lambda row: _error(row).text or None, 1),
 )
 
 
@@ -194,12 +200,8 @@ def _wanted(column: Column[RowT], rows: Sequence[RowT]) -> int:
     return max([len(column.title) + 1, *(cell_len(column.cell(row).text) for row in rows)])
 
 
-def ordered(
-    rows: Sequence[RowT], column: Column[RowT] | None, *, falling: bool = True
-) -> list[RowT]:
+def ordered(rows: Sequence[RowT], column: Column[RowT], *, falling: bool = True) -> list[RowT]:
     """Rows by one column, equal ones as they were; unknown ones last."""
-    if column is None:
-        return list(rows)
     known = [row for row in rows if column.key(row) is not None]
     unknown = [row for row in rows if column.key(row) is None]
 
@@ -211,7 +213,10 @@ def ordered(
 
 
 def heading(
-    layout: Sequence[tuple[Column[RowT], int]], sorted_by: Column[RowT] | None, *, falling: bool
+    layout: Sequence[tuple[Column[RowT], int]],
+    sorted_by: Column[RowT] | None,
+    *,
+    falling: bool = True,
 ) -> Line:
     """The line above the rows; an arrow is beside what they are sorted by."""
     line: Line = []

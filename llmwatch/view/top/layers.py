@@ -1,4 +1,4 @@
-"""The layers' heat map: a row of cells for each phase and kind of layer, then where time goes.
+"""The layers' heat map: for each phase where its time goes, and a row of cells a kind of layer.
 
 A cell's height is its time, from 0 to the longest of its row; its colour says the same between
 the shortest and the longest, so that small differences are seen.
@@ -13,50 +13,29 @@ from collections.abc import Iterable, Mapping, Sequence
 from llmwatch.view.numbers import seconds
 from llmwatch.view.records import LayerCell
 from llmwatch.view.top import columns
-from llmwatch.view.top.pieces import BARS, HEAT, Line, Piece, clean, fit, level
+from llmwatch.view.top.pieces import BARS, HEAT, Line, Piece, clean, fit, level, width_of
 
-LABEL, SCALE = 20, 16
+LABEL, SCALE = 15, 16
 """Cells left and right of the map."""
+
+NARROW_SCALE = 8
+"""Cells right of it where there is little room: only the longest time."""
 
 Model = tuple[str, str | None]
 
 
 def lines(cells: Sequence[LayerCell], width: int) -> list[Line]:
-    """A map for each model, and its slowest layers."""
+    """Model by model, phase by phase."""
     models: defaultdict[Model, list[LayerCell]] = defaultdict(list)
     for cell in cells:
         models[cell.service, cell.model].append(cell)
     drawn: list[Line] = []
-    for model, mine in models.items():
-        drawn += _model(model, mine, width)
+    for (service, name), mine in models.items():
+        drawn.append([Piece(clean(columns.model(name) or service), "name")])
+        named = family(mine)
+        for phase in sorted({cell.phase for cell in mine}, reverse=True):  # prefill, decode
+            drawn += _phase(phase, [cell for cell in mine if cell.phase == phase], named, width)
     return drawn
-
-
-def _model(model: Model, cells: Sequence[LayerCell], width: int) -> list[Line]:
-    service, name = model
-    head = [Piece(clean(columns.model(name) or service), "name")]
-    passes = sorted({(cell.phase, cell.device or "") for cell in cells})
-    head += [Piece(f"  {' '.join(each).strip()}", "dim") for each in passes]
-    return [head, *heat(cells, width), *shares(cells, width)]
-
-
-def heat(cells: Sequence[LayerCell], width: int) -> list[Line]:
-    """The map of the layers that are repeated: one column a block."""
-    numbers = sorted({cell.block for cell in cells if cell.block is not None})
-    if len(numbers) < 2:
-        return []
-    rows: defaultdict[tuple[str, str], defaultdict[int, float]]
-    rows = defaultdict(lambda: defaultdict(float))
-    for cell in cells:
-        if cell.block is not None:
-            rows[cell.phase, cell.layer_type][cell.block] += cell.mean
-    wide = max(min((width - LABEL - SCALE) // len(numbers), 3), 1)
-    drawn = [_ruler(numbers, wide)]
-    named = family(cells)
-    return drawn + [
-        _row(f"{phase} {kind.removeprefix(named)}", times, numbers, wide)
-        for (phase, kind), times in sorted(rows.items(), key=lambda row: _weight(row[0], row[1]))
-    ]
 
 
 def family(cells: Iterable[LayerCell]) -> str:
@@ -66,50 +45,70 @@ def family(cells: Iterable[LayerCell]) -> str:
     return found[0] if found else ""
 
 
-def _weight(row: tuple[str, str], times: Mapping[int, float]) -> tuple[str, float]:
-    return row[0], -sum(times.values())
+def _phase(phase: str, cells: Sequence[LayerCell], named: str, width: int) -> list[Line]:
+    """Its time in all and by kind of layer; then the map of the layers that are repeated."""
+    rows: defaultdict[str, defaultdict[int, float]] = defaultdict(lambda: defaultdict(float))
+    for cell in cells:
+        if cell.block is not None:
+            rows[cell.layer_type.removeprefix(named)][cell.block] += cell.mean
+    numbers = sorted({number for times in rows.values() for number in times})
+    drawn = [_head(phase, cells, named, width)]
+    if len(numbers) < 2:
+        return drawn + _each(cells, width)
+    scale = SCALE if width - LABEL - SCALE >= len(numbers) else NARROW_SCALE
+    wide = max(min((width - LABEL - scale) // len(numbers), 3), 1)
+    by_time = sorted(rows.items(), key=lambda row: -sum(row[1].values()))
+    drawn += [_row(kind, times, numbers, wide, scale) for kind, times in by_time]
+    return [*drawn, _ruler(numbers, wide)]
 
 
-def _ruler(numbers: Sequence[int], wide: int) -> Line:
-    every = max(-(-4 // wide), 5)
-    ruler = "".join(str(number).ljust(wide * every) for number in numbers[::every])
-    return [Piece("block".ljust(LABEL) + ruler[: wide * len(numbers)], "dim")]
+def _head(phase: str, cells: Sequence[LayerCell], named: str, width: int) -> Line:
+    devices = " ".join(sorted({cell.device for cell in cells if cell.device}))
+    whole = next((cell for cell in cells if cell.layer == "(model)"), None)
+    line: Line = [Piece(phase, "title"), Piece(f" {clean(devices)}" if devices else "", "dim")]
+    if whole is not None:
+        line += [Piece(f"  {seconds(whole.mean)}"), Piece(f" in {whole.count}", "dim")]
+    kinds: defaultdict[str, float] = defaultdict(float)
+    for cell in cells:
+        kind = "the rest" if cell is whole else cell.layer_type.removeprefix(named)
+        kinds[kind] += cell.share or 0.0
+    for kind, share in sorted(kinds.items(), key=lambda each: -each[1]):
+        part: Line = [Piece(f"  {clean(kind)} ", "dim"), Piece(f"{share:.0%}")]
+        if share < 0.005 or width_of([*line, *part]) > width:
+            break
+        line += part
+    return line
 
 
-def _row(label: str, times: Mapping[int, float], numbers: Sequence[int], wide: int) -> Line:
+def _row(
+    kind: str, times: Mapping[int, float], numbers: Sequence[int], wide: int, scale: int
+) -> Line:
     low, high = min(times.values()), max(times.values())
-    line: Line = [Piece(fit(label, LABEL - 1) + " ")]
+    line: Line = [Piece(fit(f"  {clean(kind)}", LABEL - 1) + " ")]
     for number in numbers:
         if (time := times.get(number)) is None:
             line.append(Piece(" " * wide))
             continue
         bar = BARS[level(time, high)] * max(wide - 1, 1)
         line.append(Piece(fit(bar, wide), HEAT[level(time - low, high - low, len(HEAT))]))
-    return [*line, Piece(f" {seconds(low)} … {seconds(high)}", "dim")]
+    told = f" {seconds(low)} … {seconds(high)}" if scale == SCALE else f" {seconds(high)}"
+    return [*line, Piece(told, "dim")]
 
 
-def shares(cells: Sequence[LayerCell], width: int) -> list[Line]:
-    """Where the time of each phase goes, by kind of layer."""
-    phases: defaultdict[str, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
-    for cell in cells:
-        if cell.share is not None:
-            phases[cell.phase][cell.layer_type] += cell.share
-    named = family(cells)
-    return [
-        line
-        for phase, kinds in sorted(phases.items())
-        for line in _shares(phase, kinds, named, width)
-    ]
+def _ruler(numbers: Sequence[int], wide: int) -> Line:
+    every = max(-(-4 // wide), 5)
+    ruler = "".join(str(number).ljust(wide * every) for number in numbers[::every])
+    return [Piece("  block".ljust(LABEL) + ruler[: wide * len(numbers)], "dim")]
 
 
-def _shares(phase: str, kinds: Mapping[str, float], named: str, width: int) -> list[Line]:
-    line: Line = [Piece(fit(f"{phase} time in", LABEL - 1) + " ")]
-    room = width - LABEL
-    for kind, share in sorted(kinds.items(), key=lambda each: -each[1]):
-        name = clean(kind.removeprefix(named))
-        text = f"{name} {share:.0%}"
-        room -= len(text) + 2
-        if room < 0 or share < 0.005:
-            break
-        line += [Piece(f"{name} ", "dim"), Piece(f"{share:.0%}"), Piece("  ")]
-    return [line] if len(line) > 1 else []
+def _each(cells: Sequence[LayerCell], width: int, most: int = 8) -> list[Line]:
+    """The slowest layers by name, where none are repeated."""
+    named = sorted((cell for cell in cells if cell.layer != "(model)"), key=lambda cell: -cell.mean)
+    top = named[0].mean if named else 0.0
+    drawn: list[Line] = []
+    for cell in named[:most]:
+        name = fit(f"  {clean(cell.layer)}", max(width - 22, 10))
+        bar = "█" * (level(cell.mean, top, 10) + 1)
+        heat = HEAT[level(cell.mean, top, len(HEAT))]
+        drawn.append([Piece(name), Piece(bar.ljust(11), heat), Piece(f"{seconds(cell.mean):>8}")])
+    return drawn

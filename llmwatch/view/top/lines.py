@@ -98,13 +98,12 @@ class Lines(ScrollView, can_focus=True):
         number = y + self.scroll_offset.y
         return self.strip(self.line(number) if number < self.number else [])
 
-    def strip(self, line: Line, over: Style | None = None) -> Strip:
-        """A line in the colours of the theme, as wide as the panel."""
-        base = self.rich_style
+    def strip(self, line: Line, *, lit: bool = False) -> Strip:
+        """A line in the colours of the theme, as wide as the panel; *lit*: the cursor is there."""
         styles = styles_of(self.app)
+        base = self.rich_style + styles["cursor"] if lit else self.rich_style
         segments = [Segment(text, base + styles[role]) for text, role in line]
-        found = Strip(segments).adjust_cell_length(self.size.width, base)
-        return found if over is None else found.apply_style(over)
+        return Strip(segments).adjust_cell_length(self.size.width, base)
 
 
 def styles_of(app: App[Any]) -> dict[Role, Style]:

@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from llmwatch import semconv
 from llmwatch import semconv_hardware as hardware
 from llmwatch.semconv_hardware import GPU_METRICS, PROCESS_METRICS
+from llmwatch.view.numbers import age
 from llmwatch.view.records import Series
 from llmwatch.view.top.frame import Frame
 from llmwatch.view.top.pieces import Line, Piece, clean, fit, slots, spark
 
-LABEL, VALUE = 10, 19
+LABEL, VALUE = 12, 18
 """Cells left and right of the bars."""
+
+OLD = 120.0
+"""Seconds from which on a reading is not of now; the default of OpenTelemetry reads every 60."""
 
 GIB = 1024**3
 
@@ -85,23 +89,69 @@ HOST = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """One sparkline."""
+
+    label: str
+    series: Series
+    top: float
+    """What the highest bar stands for."""
+    value: str
+    """The latest, and the limit where there is one."""
+
+    def bars(self, begin: int, end: int, number: int) -> Piece:
+        """*number* bars from one time to another, in Unix nanoseconds."""
+        heights = slots(self.series.times, self.series.values, begin, end, number)
+        return Piece(spark(heights, self.top), "bar")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The charts of one thing."""
+
+    title: str
+    charts: Sequence[Chart]
+
+
 def lines(frame: Frame, width: int) -> list[Line]:
-    """All of it: each GPU, each program, the host."""
-    return charts(frame.machine, frame.begin, frame.time, width)
-
-
-def charts(found: Sequence[Series], begin: int, end: int, width: int) -> list[Line]:
-    """Sparklines over a time of Unix nanoseconds, below the names of what they are of."""
-    gpus = sorted({str(each.attributes.get(hardware.HW_NAME, "")) for each in _of(found, GPU)})
-    services = sorted({each.service for each in _of(found, PROCESS)})
+    """All of it: each GPU, each program, the host; from the first reading to the last."""
+    read = [each for each in frame.machine if each.times]
+    begin = max(frame.begin, min((each.times[0] for each in read), default=0))
+    end = max((each.times[-1] for each in read), default=frame.time)
+    number = max(width - LABEL - VALUE, 8)
     drawn: list[Line] = []
-    for gpu in gpus:
-        mine = [each for each in found if str(each.attributes.get(hardware.HW_NAME, "")) == gpu]
-        drawn += _block(_title(gpu, mine), mine, GPU, begin, end, width)
-    for service in services:
-        mine = [each for each in found if each.service == service]
-        drawn += _block(service, mine, PROCESS, begin, end, width)
-    return drawn + _block("host", found, HOST, begin, end, width)
+    for block in blocks(frame.machine):
+        drawn.append([Piece(fit(block.title, width).rstrip(), "name"), _old(block, frame.time)])
+        for chart in block.charts:
+            label, value = f"  {chart.label}".ljust(LABEL), fit(chart.value, VALUE, right=True)
+            drawn.append([Piece(label), chart.bars(begin, end, number), Piece(value)])
+    return drawn
+
+
+def _old(block: Block, now: int) -> Piece:
+    """How old the readings are, where they are not of now."""
+    seconds = (now - max(chart.series.times[-1] for chart in block.charts)) / 1e9
+    return Piece(f"  {age(seconds)} ago" if seconds > OLD else "", "dim")
+
+
+def blocks(found: Sequence[Series]) -> list[Block]:
+    """What there are charts of: GPUs, programs, the host."""
+
+    def block(title: str, mine: Sequence[Series], gauges: Iterable[Gauge]) -> Block:
+        charts = (_chart(gauge, mine) for gauge in gauges)
+        return Block(clean(title), [chart for chart in charts if chart is not None])
+
+    gpus = sorted({_gpu(each) for each in _of(found, GPU)})
+    services = sorted({each.service for each in _of(found, PROCESS)})
+    made = [
+        *(block(_title(gpu, mine), mine, GPU) for gpu in gpus
+          if (mine := [each for each in found if _gpu(each) == gpu])),
+        *(block(name, [each for each in found if each.service == name], PROCESS)
+          for name in services),
+        block("host", found, HOST),
+    ]  # fmt: skip
+    return [each for each in made if each.charts]
 
 
 def _of(found: Sequence[Series], gauges: Iterable[Gauge]) -> list[Series]:
@@ -109,24 +159,16 @@ def _of(found: Sequence[Series], gauges: Iterable[Gauge]) -> list[Series]:
     return [each for each in found if each.metric in names and each.times]
 
 
+def _gpu(each: Series) -> str:
+    return str(each.attributes.get(hardware.HW_NAME, ""))
+
+
 def _title(gpu: str, found: Sequence[Series]) -> str:
-    models = [each.attributes[hardware.HW_MODEL] for each in found
-              if hardware.HW_MODEL in each.attributes]  # fmt: skip
-    return f"{gpu}  {models[0]}" if models else gpu
+    model = next((each.attributes.get(hardware.HW_MODEL) for each in found), None)
+    return gpu if model is None else f"{gpu}  {model}"
 
 
-def _block(
-    title: str, found: Sequence[Series], gauges: Iterable[Gauge], begin: int, end: int, width: int
-) -> list[Line]:
-    drawn = [
-        line
-        for gauge in gauges
-        if (line := _line(gauge, found, begin, end, width)) is not None
-    ]  # fmt: skip
-    return [[Piece(fit(clean(title), width).rstrip(), "name")], *drawn] if drawn else []
-
-
-def _line(gauge: Gauge, found: Sequence[Series], begin: int, end: int, width: int) -> Line | None:
+def _chart(gauge: Gauge, found: Sequence[Series]) -> Chart | None:
     mine = [
         each
         for each in found
@@ -138,17 +180,10 @@ def _line(gauge: Gauge, found: Sequence[Series], begin: int, end: int, width: in
         return None
     one = max(mine, key=lambda each: each.times[-1])
     limit = _limit(gauge, found)
-    bars = max(width - LABEL - VALUE, 8)
-    heights = slots(one.times, one.values, begin, end, bars)
-    top = limit or max(one.values)
     value = gauge.show(one.values[-1])
     if limit is not None and isinstance(gauge.limit, str):
         value = f"{value.partition(' ')[0]} / {gauge.show(limit)}"
-    return [
-        Piece(f"  {gauge.label}".ljust(LABEL)),
-        Piece(spark(heights, top), "bar"),
-        Piece(fit(value, VALUE, right=True)),
-    ]
+    return Chart(gauge.label, one, limit or max(one.values), value)
 
 
 def _limit(gauge: Gauge, found: Sequence[Series]) -> float | None:

@@ -21,7 +21,7 @@ def text(frame: Frame, width: int, where: Path | None = None) -> str:
     """All panels that have anything, one below the other, in lines of at most *width* cells."""
     if frame.latest is None:
         return _joined(hints.nothing_yet(where, None))
-    head = [status.top(frame.look, frame, "live")[2:]]  # without the name of the program
+    head = [status.top(frame.look, frame, "live")[4:]]  # without name and state
     parts: list[tuple[str, Callable[[int], list[Line]]]] = [
         ("Operations", lambda width: _table(OPERATIONS, frame.operations, width)),
         ("Machine", lambda width: machine.lines(frame, width)),
@@ -47,4 +47,4 @@ def _table(columns: Sequence[Column[RowT]], rows: Sequence[RowT], width: int) ->
     if not rows:
         return []
     layout = fitted(told(columns, rows), rows, width)
-    return [heading(layout, None, falling=True), *(cells(layout, row) for row in rows)]
+    return [heading(layout, None), *(cells(layout, row) for row in rows)]

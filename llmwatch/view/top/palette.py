@@ -59,8 +59,17 @@ def styles(variables: Mapping[str, str]) -> dict[Role, Style]:
         "bad": colour("error", bold=True),
         "bar": colour("primary"),
         "token": colour("secondary"),
+        "cursor": _cursor(variables),
     }
     return found | _heat(variables)
+
+
+def _cursor(variables: Mapping[str, str]) -> Style:
+    """What is put below the row of the cursor."""
+    below, over = Color.parse(variables["background"]), Color.parse(variables["primary"])
+    if below.ansi is not None or over.ansi is not None:
+        return Style(reverse=True)
+    return Style(bgcolor=below.blend(over, 0.3, 1.0).rich_color)
 
 
 def _heat(variables: Mapping[str, str]) -> dict[Role, Style]:

@@ -59,12 +59,12 @@ class Panels(Screen[None]):
         """The panels."""
         yield Status(id="top")
         yield Status(id="strip")
-        yield Table("Operations", OPERATIONS, _same_operation, id="operations")
+        yield Table("Operations", OPERATIONS, _same_operation, "count", id="operations")
         with Horizontal(id="middle"):
             yield Lines("Machine", id="machine")
             yield Lines("Layers", id="layers")
             yield Lines("Drift and findings", id="signs")
-        yield Table("Requests", REQUESTS, _same_request, id="requests")
+        yield Table("Requests", REQUESTS, _same_request, "began", id="requests")
         yield Input(id="finder", placeholder="model, route, error, id …", compact=True)
         yield Footer(show_command_palette=False)
 
@@ -80,7 +80,9 @@ class Panels(Screen[None]):
         """Choose which panels there is room for."""
         narrow = event.size.width < WIDE
         self.set_class(narrow, "-narrow")
+        self.set_class(not narrow, "-wide")
         self.set_class(event.size.height < (TALLER if narrow else TALL), "-few")
+        self._level()
 
     @property
     def top(self) -> Top:
@@ -115,8 +117,17 @@ class Panels(Screen[None]):
             bool(frame.drift or frame.findings),
             lambda width: signs.lines(frame.drift, frame.findings, frame.time, width),
         )
+        self._level()
         self.query_one("#strip", Status).say(status.strip(frame))
         self.say()
+
+    def _level(self) -> None:
+        """Side by side, the panels in the middle are as high as the highest of them."""
+        panels = [self.query_one(f"#{name}", Lines) for name in SIDE]
+        there = [panel.number for panel in panels if not panel.has_class("-nothing")]
+        middle = self.query_one("#middle")
+        beside = bool(there) and self._alone is None and not self.has_class("-narrow")
+        middle.styles.height = max(there) + 2 if beside else None
 
     def _panel(self, name: str, there: bool, build: Callable[[int], list[Line]]) -> None:
         panel = self.query_one(f"#{name}", Lines)
@@ -213,6 +224,7 @@ class Panels(Screen[None]):
         for panel in keys.NAMES:
             self.query_one(f"#{panel}").set_class(panel == name, "-shown")
         self.query_one("#middle").set_class(name in SIDE, "-shown")
+        self._level()
         self.query_one(f"#{name or 'requests'}").focus()
 
     def action_back(self) -> None:

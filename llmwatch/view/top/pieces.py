@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
-Role = Literal["plain", "dim", "title", "name", "ok", "warn", "bad", "bar", "token", "hot0", "hot1",
-               "hot2", "hot3", "hot4", "hot5", "hot6", "hot7"]  # fmt: skip
+Hot = Literal["hot0", "hot1", "hot2", "hot3", "hot4", "hot5", "hot6", "hot7"]
+Role = Literal["plain", "dim", "title", "name", "ok", "warn", "bad", "bar", "token", "cursor"] | Hot
 
 HEAT: tuple[Role, ...] = ("hot0", "hot1", "hot2", "hot3", "hot4", "hot5", "hot6", "hot7")
 BARS = "▁▂▃▄▅▆▇█"

@@ -28,14 +28,11 @@ class Table(Lines, Generic[RowT]):
         title: In its border.
         columns: All it can show.
         key: What makes a row the same as before.
+        order: The title of the column that it is sorted by at first, falling.
         id: Its name in CSS.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [key.binding() for key in keys.TABLES]
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"table--cursor"}
-    DEFAULT_CSS = """
-    Table > .table--cursor { background: $primary 30%; text-style: bold; }
-    """
 
     class Chosen(Message):
         """A row was opened."""
@@ -55,6 +52,7 @@ class Table(Lines, Generic[RowT]):
         title: str,
         columns: Sequence[Column[RowT]],
         key: Callable[[RowT], Hashable],
+        order: str,
         *,
         id: str,  # noqa: A002 - as in all of textual
     ) -> None:
@@ -64,7 +62,7 @@ class Table(Lines, Generic[RowT]):
         self._given: Sequence[RowT] = ()
         self.rows: list[RowT] = []
         """As they are shown."""
-        self.sorted_by: Column[RowT] | None = None
+        self.sorted_by = next(column for column in columns if column.title == order)
         self.falling = True
         self.cursor = 0
         self._layout: list[tuple[Column[RowT], int]] = []
@@ -113,8 +111,7 @@ class Table(Lines, Generic[RowT]):
         if number >= self.number:
             return self.strip([])
         lit = number == self.cursor + 1 and bool(self.rows) and self.has_focus
-        over = self.get_component_rich_style("table--cursor") if lit else None
-        return self.strip(self.line(number), over)
+        return self.strip(self.line(number), lit=lit)
 
     def action_move(self, by: int) -> None:
         """Move the cursor."""
@@ -136,19 +133,19 @@ class Table(Lines, Generic[RowT]):
             self.post_message(self.Chosen(self, self.rows[self.cursor]))
 
     def action_sort(self, by: int) -> None:
-        """Sort by another of the columns in sight; before the first and after the last by none."""
-        choices: list[Column[RowT] | None] = [None, *self.shown]
-        now = choices.index(self.sorted_by) if self.sorted_by in choices else 0
-        self.sort(choices[(now + by) % len(choices)])
+        """Sort by another of the columns in sight; after the last comes the first."""
+        now = self.shown.index(self.sorted_by) if self.sorted_by in self.shown else -by
+        self.sort(self.shown[(now + by) % len(self.shown)])
 
     def action_reverse(self) -> None:
         """Turn the order round."""
         self.falling = not self.falling
         self._order(None)
 
-    def sort(self, column: Column[RowT] | None) -> None:
-        """Sort by *column*; None: as the view has them."""
+    def sort(self, column: Column[RowT]) -> None:
+        """Sort by *column*: numbers from the largest on, words from A."""
         self.sorted_by = column
+        self.falling = not any(isinstance(column.key(row), str) for row in self.rows)
         self.cursor = 0
         self._order(None)
 

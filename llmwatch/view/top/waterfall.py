@@ -53,7 +53,7 @@ class Bar:
 
     def line(self, width: int, span: float) -> Line:
         """Draw it on an axis that is *span* seconds long."""
-        room = max(width - LABEL - VALUE - 2, 10)
+        room = _room(width)
         return [
             *_label(self.label, LABEL),
             Piece(fit(self.value, VALUE, right=True)),
@@ -82,8 +82,9 @@ class Heading:
 
     def line(self, width: int, span: float) -> Line:
         """A rule with the title."""
-        rule = "─" * max(width - len(self.title) - len(self.remark) - 4, 0)
-        return [Piece(f"{self.title} ", "title"), Piece(f"{self.remark} {rule}", "dim")]
+        remark = f"{self.remark} " if self.remark else ""
+        rule = "─" * max(width - len(self.title) - len(remark) - 1, 0)
+        return [Piece(f"{self.title} ", "title"), Piece(remark + rule, "dim")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +93,13 @@ class Axis:
 
     def line(self, width: int, span: float) -> Line:
         """Five times along the axis."""
-        room = max(width - LABEL - VALUE - 2, 10)
-        marks = 4 if room >= 40 else 2
-        text = ""
-        for number in range(marks):
-            text += seconds(span * number / marks).ljust(room // marks)
-        end = seconds(span)
-        text = fit(text, room - len(end)) + end
-        return [Piece(" " * (LABEL + VALUE + 2)), Piece(text, "dim")]
+        room = _room(width)
+        marks, end = (4 if room >= 40 else 2), seconds(span)
+        times = ["0", *(seconds(span * number / marks) for number in range(1, marks))]
+        text = "".join(time.ljust(room // marks) for time in times)[: room - len(end)].ljust(
+            room - len(end)
+        )
+        return [Piece(" " * (LABEL + VALUE + 2)), Piece(text + end, "dim")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class Gaps:
 
     def line(self, width: int, span: float) -> Line:
         """The highest bar stands for the 95th percentile and all above it."""
-        room = max(width - LABEL - VALUE - 2, 10)
+        room = _room(width)
         gaps = [after - before for before, after in pairwise(self.tokens)]
         step = -(-len(gaps) // room) or 1
         longest = [max(gaps[start : start + step]) for start in range(0, len(gaps), step)]
@@ -126,17 +126,27 @@ class Gaps:
 
 
 @dataclass(frozen=True, slots=True)
-class Charts:
-    """A line of the machine, aligned with the axis as far as its label lets it."""
+class During:
+    """A sparkline of the machine, along the axis."""
 
-    text: Line
+    label: Line
+    chart: machine.Chart
+    begin: int
+    """Unix nanoseconds, like `end`."""
+    end: int
 
     def line(self, width: int, span: float) -> Line:
-        """As the charts of the machine draw it."""
-        return self.text
+        """Draw it: one bar a cell of the axis."""
+        value = Piece(fit(self.chart.value, VALUE, right=True))
+        bars = self.chart.bars(self.begin, self.end, _room(width))
+        return [*_label(self.label, LABEL), value, Piece("  "), bars]
 
 
-Row = Bar | Words | Heading | Axis | Gaps | Charts
+def _room(width: int) -> int:
+    return max(width - LABEL - VALUE - 2, 10)
+
+
+Row = Bar | Words | Heading | Axis | Gaps | During
 
 
 def length(request: Request) -> float:
@@ -198,9 +208,9 @@ def rows(request: Request, width: int) -> list[Row]:
         *(Words(line) for line in wrapped(facts(request), width, "   ")),
         Words([]),
         *_trace(request),
-        *_tokens(request),
+        *_machine(request),
         *_layers(request),
-        *_machine(request, width),
+        *_tokens(request),
         *_logs(request, width),
         *_attributes(request, width),
     ]
@@ -340,11 +350,15 @@ def _layers(request: Request) -> list[Row]:
     return found
 
 
-def _machine(request: Request, width: int) -> list[Row]:
+def _machine(request: Request) -> list[Row]:
     begin = request.row.start
     end = begin + round(length(request) * 1e9)
-    drawn = machine.charts(request.machine, begin, end, width)
-    return [Words([]), Heading("Machine", "meanwhile"), *map(Charts, drawn)] if drawn else []
+    found: list[Row] = []
+    for block in machine.blocks(request.machine):
+        for chart in block.charts:
+            label = [Piece(f"{block.title} ", "name"), Piece(chart.label)]
+            found.append(During(label, chart, begin, end))
+    return [Words([]), Heading("Machine", "meanwhile"), *found] if found else []
 
 
 def _logs(request: Request, width: int) -> list[Row]:
