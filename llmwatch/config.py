@@ -93,6 +93,9 @@ class Config:
     such as ``errors,flagged,slow>5s,ttft>2s,cost>0.1,5%``. None: all."""
     trace_limit: float | None = None
     """Traces a second that are sent, at most; None: any number."""
+    series_limit: int | None = None
+    """Attribute sets that one metric may have; what is beyond them is counted together. None: the
+    SDK's own limit, 2000."""
     export_interval: float | None = None
     """Seconds between two metric exports; else ``OTEL_METRIC_EXPORT_INTERVAL``."""
     prometheus_port: range | None = None
@@ -204,6 +207,7 @@ class Settings(TypedDict, total=False):
     sample_ratio: float | None
     keep: Keep | str | None
     trace_limit: float | None
+    series_limit: int | None
     export_interval: float | None
     prometheus_port: int | str | None
     prometheus_host: str | None
@@ -487,6 +491,7 @@ _PARSERS: dict[str, Callable[[Any, str], Any]] = {
     "sample_ratio": _number(0, 1, float),
     "keep": _keep,
     "trace_limit": _number(0.001, 1_000_000, float),
+    "series_limit": _number(1, 1_000_000, int),
     "export_interval": _number(0.01, 86_400, float),
     "prometheus_port": _ports,
     "prometheus_host": _text,

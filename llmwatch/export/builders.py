@@ -217,9 +217,20 @@ def _meter_provider(config: Config, names: list[str]) -> Build:
 
     def build_provider(resource: Resource, itself: metrics.MeterProvider) -> MeterProvider:
         readers = [_reader(config, name, factory) for name, factory in factories]
+        if config.series_limit is not None:
+            for each in readers:
+                _limit_series(each, config.series_limit)
         return MeterProvider(readers, resource, shutdown_on_exit=False)
 
     return build_provider
+
+
+def _limit_series(reader: MetricReader, limit: int) -> None:
+    """Bound the attribute sets of each metric; releases of the SDK without limits keep none."""
+    # Not by the keyword: readers of other packages, such as Prometheus', do not pass it on.
+    limits = getattr(reader, "_instrument_class_cardinality_limit", None)
+    if isinstance(limits, dict):
+        limits.update(dict.fromkeys(limits, limit))
 
 
 def _reader(config: Config, name: str, factory: Callable[[], Any]) -> MetricReader:

@@ -7,6 +7,7 @@ its own cursor: a delta ledger forgets what it reported, a cumulative one goes o
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from threading import RLock
 from typing import Literal, NamedTuple
@@ -24,6 +25,8 @@ from llmwatch.signals.readings import (
     keys,
     subjects,
 )
+
+_log = logging.getLogger("llmwatch")
 
 Exemplars = Literal["none", "sampled", "all"]
 """Which records leave an exemplar: none, those whose span was sampled, all."""
@@ -142,7 +145,7 @@ class Ledger:
         limits: For each kind of metric, how many attribute sets one metric may have.
     """
 
-    __slots__ = ("_cells", "delta", "limits", "since")
+    __slots__ = ("_cells", "_overflown", "delta", "limits", "since")
 
     def __init__(self, delta: dict[str, bool], limits: dict[str, int]) -> None:
         self.delta = delta
@@ -150,6 +153,7 @@ class Ledger:
         self.since: int | None = None
         """When the reader last collected: Unix time in nanoseconds."""
         self._cells: dict[str, tuple[Metric, Cells]] = {}
+        self._overflown: set[str] = set()
 
     def absorb(self, table: Table) -> None:
         """Add what a table holds."""
@@ -187,11 +191,23 @@ class Ledger:
         if len(cells) >= self.limits[metric.kind]:
             if None in cells:
                 return cells[None]
+            self._tell(metric)
             cells[None] = point = Point(dict(OVERFLOW), Histogram(metric.buckets, made))
             return point
         named = dict(dimensions) if series is None else attributes(series, dimensions)
         cells[key] = point = Point(named, Histogram(metric.buckets, made))
         return point
+
+    def _tell(self, metric: Metric) -> None:
+        if metric.name not in self._overflown:
+            self._overflown.add(metric.name)
+            _log.warning(
+                "llmwatch counts %s in %d series, and whatever is beyond them in one, "
+                "otel.metric.overflow: leave out of metric_attributes= what has many values, or "
+                "set series_limit=",
+                metric.name,
+                self.limits[metric.kind],
+            )
 
 
 class Turn:

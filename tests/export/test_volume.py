@@ -212,3 +212,65 @@ def test_the_end_of_the_process_waits_for_no_root(how: str, ending: str) -> None
         assert receiver.names() == (["chat m", "embeddings m"] if how == "fails" else [])
         left_out = [point.as_int for _, point in receiver.points(LEFT_OUT)]
         assert left_out == ([] if how == "fails" else [1])
+
+
+TENANTS = 200
+
+
+@pytest.mark.parametrize("recorded", [False, True], ids=["counted", "recorded"])
+def test_series_are_limited_and_what_is_beyond_is_counted_together(
+    recorded: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the reader, whichever way values reach it; no call is lost, and that is said once."""
+    if not hasattr(InMemoryMetricReader(), "_instrument_class_cardinality_limit"):
+        pytest.skip("this release of the SDK has no such limits")
+    if recorded:
+        monkeypatch.setattr("llmwatch.signals.metrics._door", lambda *_: (None, {}))
+    with HttpReceiver() as receiver:
+        llmwatch.instrument(endpoint=receiver.endpoint, series_limit=50, sources=())
+        for turn in range(2):
+            for tenant in range(TENANTS):
+                with llmwatch.attributes(tenant=f"t{tenant}"):
+                    active.signals.start("chat", "openai", "gpt-4o", {}).finish()
+            assert llmwatch.flush()
+            if turn == 0:
+                receiver.received.clear()
+        points = [point for _, point in receiver.points(DURATION)]
+        llmwatch.uninstrument()
+    assert sum(point.count for point in points) == 2 * TENANTS
+    (overflow,) = [
+        point
+        for point in points
+        if "otel.metric.overflow" in {each.key for each in point.attributes}
+    ]
+    assert len(points) in (50, 51)  # one of them may be the overflow's own
+    assert overflow.count == 2 * (TENANTS - len(points) + 1)
+    said = [each.getMessage() for each in caplog.records if DURATION in each.getMessage()]
+    assert len(said) == (0 if recorded else 1)
+
+
+def test_the_sdks_limits_on_attributes_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On spans and events; what was left out is counted there, and metrics know no such limits."""
+    monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "12")
+    monkeypatch.setenv("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "6")
+    with HttpReceiver() as receiver:
+        llmwatch.instrument(endpoint=receiver.endpoint, sources=(), operation_events=True)
+        more = {f"more.{number}": "0123456789" for number in range(30)}
+        active.signals.start("chat", "openai", "gpt-4o", {}).finish()
+        active.signals.start("chat", "openai", "gpt-4o-mini", more).finish()
+        llmwatch.uninstrument()
+        _, span = receiver.spans()
+        assert len(span.attributes) == 12
+        assert span.dropped_attributes_count == 33 - 12
+        assert {each.value.string_value for each in span.attributes} == {"012345"}
+        models = {
+            each.value.string_value
+            for _, point in receiver.points(DURATION)
+            for each in point.attributes
+            if each.key == semconv.REQUEST_MODEL
+        }
+        assert models == {"gpt-4o", "gpt-4o-mini"}
+        values = [
+            each.value.string_value for event in receiver.events() for each in event.attributes
+        ]
+        assert max(map(len, values)) <= 6
