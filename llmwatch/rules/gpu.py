@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from llmwatch import semconv_hardware as names
 from llmwatch.rules.names import label, select
-from llmwatch.rules.rule import PERCENT, VALUE, Alert, Group
+from llmwatch.rules.rule import COUNT, PERCENT, Alert, Group
 from llmwatch.rules.values import Values, by, who
 from llmwatch.semconv_hardware import GPU_METRICS, TORCH_METRICS
 
@@ -46,7 +46,7 @@ def _uncorrected(values: Values) -> Alert:
         severity="page",
         expr=f"{_increase_of_errors(values, 'uncorrected', window)} > 0",
         summary=f"{_gpu(values)} has memory errors that it cannot correct",
-        description=f"{VALUE} in {window}. What it computes may be wrong. {_seen(values)}",
+        description=f"{COUNT} in {window}. What it computes may be wrong. {_seen(values)}",
     )
 
 
@@ -57,7 +57,7 @@ def _corrected(values: Values) -> Alert:
         severity="ticket",
         expr=f"{_increase_of_errors(values, 'corrected', window)} > {limit}",
         summary=f"{_gpu(values)} corrects many memory errors",
-        description=f"{VALUE} in {window}; {limit} are let pass. {_seen(values)}",
+        description=f"{COUNT} in {window}; {limit} are let pass. {_seen(values)}",
     )
 
 
@@ -88,7 +88,7 @@ def _out_of_memory(values: Values) -> Alert:
         severity="page",
         expr=f"sum by ({labels}) (increase({series}[{window}])) > 0",
         summary=f"{who(values, 'service')} ran out of memory on {{{{ $labels.{device} }}}}",
-        description=f"{VALUE} allocations failed in {window}.",
+        description=f"{COUNT} allocations failed in {window}.",
     )
 
 

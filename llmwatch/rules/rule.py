@@ -14,8 +14,8 @@ from typing import Literal
 
 Severity = Literal["page", "ticket"]
 
-VALUE, PERCENT = "{{ $value | humanize }}", "{{ $value | humanizePercentage }}"
-PRECISE = '{{ $value | printf "%.2f" }}'
+COUNT, PRECISE = '{{ $value | printf "%.0f" }}', '{{ $value | printf "%.2f" }}'
+PERCENT = "{{ $value | humanizePercentage }}"
 """In the texts of an alert: what its expression gave."""
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from llmwatch import semconv
 from llmwatch.rules.names import label, select
-from llmwatch.rules.rule import VALUE, Alert, Group, Record
+from llmwatch.rules.rule import COUNT, Alert, Group, Record
 from llmwatch.rules.values import Values, by, who
 from llmwatch.semconv import OWN_METRICS
 
@@ -36,7 +36,7 @@ def _no_data(values: Values) -> Alert:
         "unless llmwatch:reporting:count",
         hold=hold,
         summary=f"{who(values, 'service')} reports nothing any more",
-        description=f"{VALUE} of its processes did within {lookback}; for {hold} none does.",
+        description=f"{COUNT} of its processes did within {lookback}; for {hold} none does.",
     )
 
 
@@ -50,7 +50,7 @@ def _losses(values: Values) -> Iterator[Alert]:
         severity="ticket",
         expr=f"sum by ({service}, {signal}) (increase({dropped}[{window}])) > {limit}",
         summary=f"{who(values, 'service')} loses {{{{ $labels.{signal} }}}}",
-        description=f"{VALUE} spans, data points or log records did not arrive in {window}.",
+        description=f"{COUNT} spans, data points or log records did not arrive in {window}.",
     )
     # A cause is not there before its first failure, which is no increase therefore.
     yield Alert(
@@ -60,5 +60,5 @@ def _losses(values: Values) -> Iterator[Alert]:
         f"  ({errors} unless {errors} offset {window}) or increase({errors}[{window}])\n"
         ") > 0",
         summary=f"llmwatch fails inside {who(values, 'service')}: {{{{ $labels.{cause} }}}}",
-        description=f"{VALUE} failures in {window}. Calls are not affected, their telemetry is.",
+        description=f"{COUNT} failures in {window}. Calls are not affected, their telemetry is.",
     )
