@@ -83,13 +83,14 @@ class Analysis(Observer):
         Never of two sampled forwards in a row, nor of one that was asked for: one whose work is
         counted is not timed.
         """
-        given, now = beginning.given, perf_counter()
         just, self._just_counted = self._just_counted, False
-        if just or beginning.asked or not self._flops or given is None:
+        if just or beginning.asked or not self._flops:
             return None
+        now = perf_counter()
         if now - self._counted_at < COUNT_EVERY:
             return None
-        if not self.works.wants(given):
+        given = beginning.inputs.given
+        if given is None or not self.works.wants(given):
             return None
         self._counted_at, self._just_counted = now, True
         return Counting(self.works, beginning.layers, given)
@@ -97,7 +98,7 @@ class Analysis(Observer):
     def sampled(self, beginning: Beginning, sample: LayerSample) -> None:
         """Take in the times of a sampled forward or backward pass."""
         self.taken += 1
-        self.history.add(sample, beginning.given)
+        self.history.add(sample, beginning.inputs.given)
         if sample.phase not in ("decode", "backward"):
             # In decode a cache grows as it should.
             memory = _memory(sample.device)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import nn
 
 from llmwatch.signals import active
 from llmwatch.signals.context import current_operation
-
-MOST_SHAPES = 8
 
 
 def phase_of(kwargs: Mapping[str, Any]) -> str:
@@ -46,8 +46,8 @@ def cached_length(cache: Any) -> int | None:
 
 
 def is_traced() -> bool:
-    """Whether this forward is traced or compiled: it takes no time of its own."""
-    return torch._C._get_tracing_state() is not None or torch.compiler.is_compiling()
+    """Whether this forward is traced: it takes no time of its own."""
+    return torch._C._get_tracing_state() is not None
 
 
 def tensors(value: Any, depth: int = 2) -> Iterator[torch.Tensor]:
@@ -62,37 +62,39 @@ def tensors(value: Any, depth: int = 2) -> Iterator[torch.Tensor]:
             yield from tensors(each, depth - 1)
 
 
-def shapes_of(args: Any, kwargs: Any) -> tuple[tuple[int, ...], ...]:
-    """Shapes of the tensors among the arguments, the first few."""
-    found = []
-    for tensor in tensors((args, kwargs)):
-        found.append(tuple(tensor.shape))
-        if len(found) == MOST_SHAPES:
-            break
-    return tuple(found)
-
-
-def tokens_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | None:
-    """How many tokens a model is given: all positions of its ids, or of its embeddings."""
-    ids = kwargs.get("input_ids")
-    if ids is None and args:
-        ids = args[0]
-    if isinstance(ids, torch.Tensor) and not ids.is_floating_point():
-        return ids.numel() if ids.ndim in (1, 2) else None
-    embeds = kwargs.get("inputs_embeds")
-    if embeds is None:
-        embeds = ids
-    if isinstance(embeds, torch.Tensor) and embeds.ndim == 3:  # batch, tokens, width
-        return int(embeds.shape[0] * embeds.shape[1])
-    return None
-
-
 def first_tensor(module: nn.Module) -> torch.Tensor | None:
     """A parameter or buffer of a module, preferably one of its own."""
     for found in (module.parameters(), module.buffers()):
         for tensor in found:
             return tensor
     return None
+
+
+class Anchor:
+    """Where a tensor of a model lies, so that it is found again at once. Holds nothing.
+
+    Args:
+        model: The model.
+        floating: Whether it is to be the first parameter of a floating-point type, not just the
+            first.
+    """
+
+    def __init__(self, model: nn.Module, *, floating: bool = False) -> None:
+        self._owner: ref[nn.Module] | None = None
+        self._key = ""
+        for module in model.modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                return  # it keeps them elsewhere
+            for key, tensor in module._parameters.items():
+                if tensor is not None and (tensor.is_floating_point() or not floating):
+                    self._owner, self._key = ref(module), key
+                    return
+
+    def tensor(self) -> torch.Tensor | None:
+        """What lies there now; None: nothing, or only a stand-in."""
+        owner = None if self._owner is None else self._owner()
+        found = None if owner is None else owner._parameters.get(self._key)
+        return None if found is None or found.is_meta else found
 
 
 def device_of(module: nn.Module, fallback: torch.device) -> torch.device:
@@ -118,8 +120,14 @@ def dtype_of(module: nn.Module) -> str | None:
     """Type of the first floating-point parameter."""
     for tensor in module.parameters():
         if tensor.is_floating_point():
-            return str(tensor.dtype).removeprefix("torch.")
+            return name_of_dtype(tensor.dtype)
     return None
+
+
+@cache
+def name_of_dtype(dtype: torch.dtype) -> str:
+    """``float32`` and the like."""
+    return str(dtype).removeprefix("torch.")
 
 
 def name_of(module: nn.Module) -> str:

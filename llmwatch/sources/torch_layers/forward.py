@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,6 +11,7 @@ from llmwatch.measure.layers import Call, LayerSample
 from llmwatch.signals import active
 from llmwatch.signals.layers import span_of_now
 from llmwatch.sources.torch_layers.ranks import rank_attributes
+from llmwatch.sources.torch_layers.swap import SAMPLED
 
 if TYPE_CHECKING:
     from threading import Lock
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from llmwatch.signals.readings import Dimensions
     from llmwatch.sources.torch_layers.layout import Layout
     from llmwatch.sources.torch_layers.observe import Beginning
+    from llmwatch.sources.torch_layers.swap import Wrappers
     from llmwatch.sources.torch_layers.tape import Tape
 
 _MARK = Guard("layers.mark")
@@ -49,8 +51,9 @@ class About(NamedTuple):
 
 def _about(layout: Layout, model: str) -> About:
     signals = active.signals
-    more = () if signals is None else rank_attributes()
-    return About(model, layout.dtype, layout.labels, signals, more, *span_of_now())
+    if signals is None:
+        return About(model, layout.dtype, layout.labels, None, (), 0, 0)
+    return About(model, layout.dtype, layout.labels, signals, rank_attributes(), *span_of_now())
 
 
 class Forward:
@@ -66,6 +69,7 @@ class Forward:
     failed = False
     turn: Lock | None = None
     """Held while it is sampled."""
+    _wrappers: Wrappers | None = None
 
     def __init__(self, tape: Tape, layout: Layout, beginning: Beginning, model: str) -> None:
         self.tape = tape
@@ -73,16 +77,17 @@ class Forward:
         self.about = _about(layout, model)
         self._layout = layout
 
-    def put(self, modules: list[nn.Module]) -> None:
+    def put(self, modules: Sequence[nn.Module]) -> None:
         """Put the wrappers in place."""
-        self._layout.shared.tape = self.tape
-        for slot, module in zip(self._layout.slots, modules[1:], strict=True):
-            slot.put(module)
+        self._wrappers = self._layout.put(self.tape, modules)
 
     def take(self) -> None:
         """Take them out, and let others have their turn; may be done twice."""
         try:
-            self._layout.take()
+            wrappers, self._wrappers = self._wrappers, None
+            if wrappers is not None:
+                wrappers.take()
+                self._layout.taken()
         finally:
             turn, self.turn = self.turn, None
             if turn is not None:
@@ -93,7 +98,28 @@ class Forward:
     ) -> Any:
         """Make the call, with its marks round it."""
         tape = self.tape
+        if tape.looks:
+            return self._run_looked_at(module, call, args, kwargs)
+        token = SAMPLED.set(tape)
+        with _MARK:
+            tape.mark(MODEL)
+        try:
+            return call(*args, **kwargs)
+        except BaseException:
+            self.failed = True
+            raise
+        finally:
+            with _MARK:
+                tape.mark(~MODEL)
+            SAMPLED.reset(token)
+
+    def _run_looked_at(
+        self, module: nn.Module, call: Callable[..., Any], args: Any, kwargs: dict[str, Any]
+    ) -> Any:
+        tape = self.tape
+        token = SAMPLED.set(tape)
         with ExitStack() as stack:
+            stack.callback(SAMPLED.reset, token)
             with _LOOK:
                 for look in tape.looks:
                     if look.around is not None:
@@ -101,13 +127,11 @@ class Forward:
             with _MARK:
                 tape.mark(MODEL)
             try:
-                if tape.looks:
-                    with _LOOK:
-                        tape.observe("enter", MODEL, module, args, kwargs)
+                with _LOOK:
+                    tape.observe("enter", MODEL, module, args, kwargs)
                 output = call(*args, **kwargs)
-                if tape.looks:
-                    with _LOOK:
-                        tape.observe("leave", MODEL, module, args, kwargs, output)
+                with _LOOK:
+                    tape.observe("leave", MODEL, module, args, kwargs, output)
             except BaseException:
                 self.failed = True
                 raise
@@ -119,8 +143,10 @@ class Forward:
     @property
     def is_timed(self) -> bool:
         """False where its times mean nothing: it failed, or a look took time inside its layers."""
-        disturbed = any(look.around is not None for look in self.tape.looks)
-        return not (self.failed or self.tape.void or self.tape.is_full or disturbed)
+        tape = self.tape
+        if self.failed or tape.void or tape.is_full:
+            return False
+        return not tape.looks or all(look.around is None for look in tape.looks)
 
     @property
     def done(self) -> bool:
@@ -151,8 +177,8 @@ class Forward:
             started_at,
             total,
             calls,
-            beginning.shapes,
-            beginning.tokens,
+            beginning.inputs.shapes,
+            beginning.inputs.tokens,
             about.dtype,
             about.trace_id,
             about.span_id,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
 from llmwatch.signals.layers import Labels
 from llmwatch.sources.torch_layers.clock import DeviceClock, clock_of
-from llmwatch.sources.torch_layers.describe import device_of, dtype_of
+from llmwatch.sources.torch_layers.describe import Anchor, device_of, dtype_of, name_of_dtype
 from llmwatch.sources.torch_layers.select import Plan, Selection, plan
-from llmwatch.sources.torch_layers.swap import Shared, Slot
+from llmwatch.sources.torch_layers.swap import Wrappers
 from llmwatch.sources.torch_layers.tape import DeviceTape, Tape
 
 if TYPE_CHECKING:
@@ -36,22 +37,23 @@ class Layout:
     def __init__(self, model: nn.Module, selection: Selection, name: str) -> None:
         self.plan: Plan = plan(model, selection)
         self.labels = Labels(name, self.plan.layers)
-        self.shared = Shared()
-        modules = self.plan.modules()
+        modules = self.plan.tree.modules()
         assert modules is not None  # nobody changed it meanwhile
         self.device = device_of(model, CPU)
+        self.where = str(self.device)
         self.dtype = dtype_of(model)
-        self.slots: tuple[Slot, ...] = tuple(
-            Slot(number, self.shared, module) for number, module in enumerate(modules) if number
-        )
+        self._first, self._floating = Anchor(model), Anchor(model, floating=True)
+        self._wrappers: Wrappers | None = None
         self._clocks = _clocks(modules, self.device)
 
-    def modules(self, model: nn.Module) -> list[nn.Module] | None:
+    def modules(self, model: nn.Module) -> Sequence[nn.Module] | None:
         """The watched modules; None if the model is not what it was. Cost: 0.3 µs a module."""
-        if device_of(model, CPU) != self.device:
+        first, floating = self._first.tensor(), self._floating.tensor()
+        device = device_of(model, CPU) if first is None else first.device
+        if device != self.device:
             return None
-        self.dtype = dtype_of(model)
-        return self.plan.modules()
+        self.dtype = dtype_of(model) if floating is None else name_of_dtype(floating.dtype)
+        return self.plan.tree.modules()
 
     @property
     def ready(self) -> bool:
@@ -70,13 +72,24 @@ class Layout:
             return Tape(layers, looks)
         return DeviceTape(layers, looks, self._clocks, follows, memory=memory)
 
+    def put(self, tape: Tape, modules: Sequence[nn.Module]) -> Wrappers:
+        """Put wrappers in place for one forward."""
+        self._wrappers = wrappers = Wrappers(tape, modules, plain=self.plan.tree.plain)
+        wrappers.put()
+        return wrappers
+
     def take(self) -> None:
-        """Take all wrappers out that are in place."""
-        self.shared.tape = None
-        self.slots = tuple([slot.take() for slot in self.slots])
+        """Take all wrappers out that are in place: in the middle of a forward, on any thread."""
+        wrappers = self._wrappers
+        if wrappers is not None:
+            wrappers.take()
+
+    def taken(self) -> None:
+        """None are in place any more: let go of the modules."""
+        self._wrappers = None
 
 
-def _clocks(modules: list[nn.Module], device: torch.device) -> tuple[DeviceClock, ...]:
+def _clocks(modules: Sequence[nn.Module], device: torch.device) -> tuple[DeviceClock, ...]:
     """For each module, the clock of its device; empty where the host's will do.
 
     A module on the CPU of a model that is elsewhere is timed by the model's device: it is the order

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from llmwatch.measure.layers import Layer, LayerSample
-    from llmwatch.measure.work import Given
+    from llmwatch.sources.torch_layers.given import Inputs
 
 
 class Beginning(NamedTuple):
@@ -22,12 +22,10 @@ class Beginning(NamedTuple):
     """The watched layers; the numbers that a `Look` is given are indices of it. 0: the model."""
     phase: str
     device: str
-    shapes: tuple[tuple[int, ...], ...]
-    tokens: int | None
+    inputs: Inputs
+    """What the model is given."""
     grad: bool
     """Whether it is recorded for a backward pass."""
-    given: Given | None = None
-    """What its work depends on; None: not known."""
     asked: bool = False
     """Whether somebody asked for this one: it is to be timed."""
 

@@ -49,5 +49,5 @@ class Schedule:
     def took(self, phase: str) -> None:
         """A forward of this phase is sampled: the next one comes later."""
         self.asked = False
-        self._left = self._random.randint(1, 2 * self._every - 1)
+        self._left = 1 if self._every == 1 else self._random.randint(1, 2 * self._every - 1)
         self._next[phase] = self._clock() + self._interval

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from threading import get_ident
 from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Any
 
@@ -30,16 +29,14 @@ class Tape:
     def __init__(self, layers: tuple[Layer, ...], looks: tuple[Look, ...] = ()) -> None:
         self.layers = layers
         self.looks = looks
-        self.thread = get_ident()
         self.started_at = time_ns()
         self.void = False
         """True: it cannot be told of."""
         # One more than may be, to see that there were more.
         self._marks: deque[int] = deque(maxlen=2 * MOST_MARKS + 2)
         """Code and stamp by turns, in nanoseconds of the host's clock."""
-        self.append: Callable[[int], None] | None = self._marks.append
-        """Notes a code or a stamp, where that is all there is to a mark; None: use `mark`. It
-        cannot fail, and so needs no guard."""
+        self.append: Callable[[int], None] = self._marks.append
+        """Notes a code or a stamp: all there is to a mark by the host's clock."""
 
     @property
     def done(self) -> bool:
@@ -109,7 +106,6 @@ class DeviceTape(Tape):
         memory: bool = False,
     ) -> None:
         super().__init__(layers, looks)
-        self.append = None
         self._clocks = clocks
         self._follows = follows
         self._events: list[tuple[DeviceClock, Event]] = []

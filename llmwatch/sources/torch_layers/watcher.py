@@ -22,16 +22,10 @@ from llmwatch.measure.layers import Layer, LayerSample, LayerTotal, Totals
 from llmwatch.signals.layers import Measured, tell
 from llmwatch.sources.torch_layers import backlog, copies, registry
 from llmwatch.sources.torch_layers.backward import BackwardLook, BackwardPass, Passing
-from llmwatch.sources.torch_layers.describe import (
-    is_traced,
-    name_of,
-    phase_of,
-    shapes_of,
-    tokens_of,
-)
+from llmwatch.sources.torch_layers.describe import is_traced, name_of, phase_of
 from llmwatch.sources.torch_layers.entry import Entry
 from llmwatch.sources.torch_layers.forward import Forward
-from llmwatch.sources.torch_layers.given import given_of
+from llmwatch.sources.torch_layers.given import inputs_of
 from llmwatch.sources.torch_layers.layout import Layout
 from llmwatch.sources.torch_layers.observe import Beginning, Look, Observer
 from llmwatch.sources.torch_layers.options import Options
@@ -312,11 +306,9 @@ class LayerWatcher:
         beginning = Beginning(
             layout.plan.layers,
             phase,
-            str(layout.device),
-            shapes_of(args, kwargs),
-            tokens_of(args, kwargs),
+            layout.where,
+            inputs_of(args, kwargs),
             torch.is_grad_enabled(),
-            given_of(args, kwargs),
             asked,
         )
         looks = self._looks(beginning)
@@ -332,7 +324,7 @@ class LayerWatcher:
         return forward
 
     def _looks(self, beginning: Beginning) -> tuple[Look, ...]:
-        found = []
+        found: list[Look] = []
         for observer in self.observers:
             with _LOOK:
                 if (look := observer.look(beginning)) is not None:

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from llmwatch.measure.work import Given
 from llmwatch.sources.torch_layers import analysis
 from llmwatch.sources.torch_layers.flops import Counter
-from llmwatch.sources.torch_layers.given import given_of
+from llmwatch.sources.torch_layers.given import inputs_of
 from llmwatch.sources.torch_layers.watcher import watch_layers
 from tests.sources.torch_layers.models import IDS, tower
 from tests.sources.torch_layers.transformer import Cache, by_hand, ids, language_model
@@ -87,7 +87,7 @@ def test_each_layer_has_the_work_worked_out_by_hand(batch, length, cached):
         with watch_layers(model, ["*.attention", "*.mlp", "head"], every=1) as watcher:
             model(ids(batch, length), cache)
     assert watcher.analysis is not None
-    found = watcher.analysis.works.get(given_of((ids(batch, length), Grown(cached)), {}))
+    found = watcher.analysis.works.get(inputs_of((ids(batch, length), Grown(cached)), {}).given)
     expected = by_hand(model.sizes, batch, length, cached)
     assert found is not None
     assert {name: amount for name, amount in found.items() if amount.flops} == expected
@@ -111,7 +111,7 @@ def test_what_layers_do_themselves_adds_up_to_the_whole(layers):
     with torch.inference_mode(), watch_layers(model, layers, every=1) as watcher:
         model(ids(2, 9))
     assert watcher.analysis is not None
-    found = watcher.analysis.works.get(given_of((ids(2, 9),), {}))
+    found = watcher.analysis.works.get(inputs_of((ids(2, 9),), {}).given)
     assert found is not None
     assert sum(each.flops for each in found.values()) == counter.flops
     assert sum(each.moved for each in found.values()) == counter.moved
@@ -161,7 +161,7 @@ def test_after_a_handful_of_counts_none_is_needed_any_more():
     assert watcher.analysis is not None
     assert counted == 0
     for batch, length in ((1, 12), (2, 33), (3, 60)):
-        found = watcher.analysis.works.get(given_of((ids(batch, length),), {}))
+        found = watcher.analysis.works.get(inputs_of((ids(batch, length),), {}).given)
         assert found is not None
         assert sum(each.flops for each in found.values()) == pytest.approx(
             sum(each.flops for each in by_hand(model.sizes, batch, length).values()), rel=1e-6
@@ -218,19 +218,19 @@ def test_gradients_are_the_same_where_work_is_counted():
     ],
 )
 def test_what_a_model_is_given(args, kwargs, expected):
-    found = given_of(args, kwargs)
+    found = inputs_of(args, kwargs).given
     assert isinstance(found, Given)
     assert found[1:] == expected
 
 
 def test_what_is_no_tensor_is_not_known():
-    assert given_of(("text",), {"flag": True}) is None
+    assert inputs_of(("text",), {"flag": True}).given is None
 
 
 def test_masks_and_positions_follow_from_the_rest():
     """A mask grows with each decode step: each step would be of another kind."""
     one, other = (
-        given_of((), {"input_ids": ids(1, 1), "attention_mask": torch.ones(1, many)})
+        inputs_of((), {"input_ids": ids(1, 1), "attention_mask": torch.ones(1, many)}).given
         for many in (8, 9)
     )
     assert one == other
