@@ -39,6 +39,8 @@ settings.load_profile("llmwatch")
 
 NEEDS = {
     "cli": "click",
+    "dashboards/test_files.py": "grafana_foundation_sdk",
+    "dashboards/test_live.py": "transformers",
     "cli/test_run.py": "openai",
     "demo": "openai",
     "demo/test_local.py": "transformers",
