@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from threading import RLock
 from time import time_ns
+from typing import TypeVar
 
 from llmwatch.export.index.files import (
     Index,
@@ -29,6 +30,8 @@ from llmwatch.view.records import (
     Series,
     View,
 )
+
+Answer = TypeVar("Answer")
 
 WAIT = 2.0
 """Seconds that a reader waits for whoever writes to the index."""
@@ -75,75 +78,73 @@ class StoreView:
             try:
                 taken = self._index.catch_up(progress)
                 return self._others_took() or taken
-            except sqlite3.OperationalError as error:
+            except sqlite3.DatabaseError as error:
                 if "locked" in str(error):
                     return False  # whoever holds it takes in what there is
-                self._start_again(progress)
-            except sqlite3.DatabaseError:
-                self._start_again(progress)
-            return True
+                self._start_again(error, progress)
+                return True
 
     def _others_took(self) -> bool:
         """Whether another process, such as one that writes to the store, took something in."""
         before = self._version
-        (self._version,) = self._rows.execute("PRAGMA data_version").fetchone()
+        question = "PRAGMA data_version"
+        (self._version,) = self._index.connection.execute(question).fetchone()
         return before != self._version
 
-    def _start_again(self, progress: Progress | None) -> None:
-        """The index is broken or cannot be written: have one of our own."""
+    def _start_again(self, error: sqlite3.DatabaseError, progress: Progress | None) -> None:
+        """The index is broken, or cannot be written (which is an operational error)."""
         self._index.close()
-        self._index = temporary_index(self._where)
+        if isinstance(error, sqlite3.OperationalError):
+            self._index = temporary_index(self._where)
+        else:
+            remove_index(self._where)
+            self._index = _opened(self._where)
         self._index.catch_up(progress)
 
-    @property
-    def _rows(self) -> sqlite3.Connection:
-        return self._index.connection
+    def _ask(self, question: Callable[[sqlite3.Connection], Answer]) -> Answer:
+        with self._lock:
+            try:
+                return question(self._index.connection)
+            except sqlite3.DatabaseError as error:
+                self._start_again(error, None)
+                return question(self._index.connection)
 
     def services(self) -> list[str]:
         """All names of services."""
-        with self._lock:
-            found = self._rows.execute("SELECT DISTINCT service FROM resources ORDER BY service")
-            return [name for (name,) in found]
+        question = "SELECT DISTINCT service FROM resources ORDER BY service"
+        return self._ask(lambda rows: [name for (name,) in rows.execute(question)])
 
     def operations(self, by: Filter) -> list[OperationRow]:
         """By operation, model and route; the most frequent first."""
-        with self._lock:
-            return tables.operations(self._rows, by, self._now())
+        return self._ask(lambda rows: tables.operations(rows, by, self._now()))
 
     def moments(self, by: Filter, points: int = 120) -> Moments:
         """What they did over time, in at most *points* slots and one."""
-        with self._lock:
-            return moments.moments(self._rows, by, points, self._now())
+        return self._ask(lambda rows: moments.moments(rows, by, points, self._now()))
 
     def requests(self, by: Filter, limit: int = 200) -> list[RequestRow]:
         """The latest operations, latest first."""
-        with self._lock:
-            return requests.latest(self._rows, by, limit)
+        return self._ask(lambda rows: requests.latest(rows, by, limit))
 
     def request(self, trace_id: str, span_id: str) -> Request | None:
         """One operation; None if the store no longer has it."""
-        with self._lock:
-            return requests.one(self._rows, self._where, trace_id, span_id)
+        return self._ask(lambda rows: requests.one(rows, self._where, trace_id, span_id))
 
     def series(self, metrics: list[str], by: Filter, points: int = 300) -> list[Series]:
         """Gauges and sums by name, thinned to about *points* each."""
-        with self._lock:
-            return charts.series(self._rows, metrics, by, points)
+        return self._ask(lambda rows: charts.series(rows, metrics, by, points))
 
     def layers(self, by: Filter) -> list[LayerCell]:
         """All cells of the heat map."""
-        with self._lock:
-            return heat.layers(self._rows, by)
+        return self._ask(lambda rows: heat.layers(rows, by))
 
     def drift(self, by: Filter) -> list[DriftLight]:
         """One light a monitor and key."""
-        with self._lock:
-            return lights.drift(self._rows, by)
+        return self._ask(lambda rows: lights.drift(rows, by))
 
     def findings(self, by: Filter) -> list[Finding]:
         """Raised in that time, latest first."""
-        with self._lock:
-            return findings.findings(self._rows, by)
+        return self._ask(lambda rows: findings.findings(rows, by))
 
     def close(self) -> None:
         """Let go of the index."""
