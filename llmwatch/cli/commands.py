@@ -12,6 +12,10 @@ from llmwatch._version import __version__
 from llmwatch.errors import LlmwatchError
 
 COMMANDS = {
+    "dashboards": (
+        "llmwatch.cli.dashboards:dashboards",
+        "Write dashboards for Grafana, and rules.",
+    ),
     "demo": ("llmwatch.cli.demo:demo", "Watch real clients talk to a local server, offline."),
     "doctor": (
         "llmwatch.cli.doctor:doctor",
