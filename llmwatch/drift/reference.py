@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from llmwatch.drift import numbers
 from llmwatch.drift.calibration import REPLICATES, Null, calibrate
 from llmwatch.drift.regions import Regions, find_regions
+from llmwatch.drift.statistics import expected_above
 from llmwatch.drift.subspace import Doubles, Floats, Subspace, fit, twins
 from llmwatch.drift.totals import Tally, Totals
 
@@ -77,6 +78,12 @@ class Reference:
         for part in (model.mean, model.directions, self.edges, self.counts, self.null.together):
             digest.update(np.ascontiguousarray(part).tobytes())
         return digest.hexdigest()[:12]
+
+    @cached_property
+    def expected(self) -> tuple[Doubles, ...]:
+        """Shares of the reference above each inner edge; of numbers, also below each."""
+        counts = (self.counts, self.counts[::-1]) if self.subspace.scalar else (self.counts,)
+        return tuple(map(expected_above, counts))
 
     @cached_property
     def scores(self) -> Floats:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,12 @@ class Regions:
     """Of the reference's embeddings, shape ``(r,)``."""
     ids: tuple[tuple[str, ...], ...]
     """Of each region's embeddings nearest to its centre, where they had any."""
+
+    @cached_property
+    def lengths(self) -> Floats:
+        """Distance of each centre from the middle."""
+        found: Floats = np.linalg.norm(self.centres, axis=1) + np.float32(1e-30)
+        return found
 
 
 @dataclass(frozen=True)
@@ -85,8 +92,7 @@ def direction(regions: Regions, inside: Doubles, length: float) -> Direction | N
     """
     if not len(regions.centres) or not length > 0:
         return None
-    lengths = np.linalg.norm(regions.centres, axis=1) + 1e-30
-    cosines = regions.centres @ inside / lengths / length
+    cosines = regions.centres @ inside / regions.lengths / length
     best = int(cosines.argmax())
     return Direction(best, float(cosines[best]), float(regions.shares[best]), regions.ids[best])
 

@@ -83,9 +83,9 @@ class State:
         self.shift += block.shift
         self.counts += np.bincount(block.bins, minlength=len(self.counts))
         inside = block.inside
-        total = inside.sum(axis=0).astype(np.float64)
+        total = (np.ones(many, np.float32) @ inside).astype(np.float64)  # twice as fast as a sum
         self.inside += total
-        self.energy += float(np.einsum("ij,ij->", inside, inside))
+        self.energy += float(np.vdot(inside, inside))
         if len(self.shift) > 1:
             self.between += float(total @ total) / many
             self.blocks += 1
@@ -171,7 +171,8 @@ class Block:
     @property
     def shift(self) -> Floats:
         """Sum of the embeddings about the reference's mean."""
-        found: Floats = self.rows.sum(axis=0) - np.float32(len(self.rows)) * self.centre
+        found: Floats = self.rows.sum(axis=0)
+        found -= np.float32(len(self.rows)) * self.centre
         return found
 
     @property

@@ -34,23 +34,31 @@ def mahalanobis_shift(shift: Doubles, inside: Doubles, subspace: Subspace) -> Do
         inside: Its coordinates in the subspace, ``shift @ V``, shape ``(…, k)``.
         subspace: The model.
     """
-    weights = 1 / subspace.variances - 1 / subspace.noise
-    return np.asarray(inside**2 @ weights + centroid_shift(shift) / subspace.noise)
+    return np.asarray(inside**2 @ subspace.weights + centroid_shift(shift) / subspace.noise)
 
 
-def tail_excess(counts: NDArray[np.int64], reference: NDArray[np.int64]) -> tuple[Doubles, Doubles]:
-    """Shares above each inner edge of a histogram, in a window and in the reference.
-
-    The reference's get one observation more above every edge, so that none is zero.
+def shares_above(counts: NDArray[np.int64]) -> Doubles:
+    """Shares above each inner edge of a window's histogram.
 
     Args:
-        counts: Of the window, shape ``(…, bins)``.
-        reference: Of the reference, shape ``(…, bins)``.
+        counts: Shape ``(…, bins)``.
     """
     above = counts[..., ::-1].cumsum(-1)[..., ::-1]
-    expected = reference[..., ::-1].cumsum(-1)[..., ::-1]
-    many = np.maximum(above[..., :1], 1)
-    return above[..., 1:] / many, (expected[..., 1:] + 1) / (expected[..., :1] + 1)
+    return np.asarray(above[..., 1:] / np.maximum(above[..., :1], 1))
+
+
+def expected_above(counts: NDArray[np.int64]) -> Doubles:
+    """The same of a reference's, with one observation more above every edge: none is zero."""
+    above = counts[..., ::-1].cumsum(-1)[..., ::-1]
+    return np.asarray((above[..., 1:] + 1) / (above[..., :1] + 1))
+
+
+def divergence(seen: Doubles, expected: Doubles) -> Doubles:
+    """Kullback-Leibler divergence above each edge; 0 where there is no more than expected."""
+    seen = np.maximum(seen, expected)
+    below = np.maximum(1 - seen, 1e-300)
+    rest = np.maximum(1 - expected, 1e-300)
+    return np.asarray(seen * np.log(seen / expected) + below * np.log(below / rest))
 
 
 def berk_jones(counts: NDArray[np.int64], reference: NDArray[np.int64]) -> Doubles:
@@ -65,14 +73,8 @@ def berk_jones(counts: NDArray[np.int64], reference: NDArray[np.int64]) -> Doubl
 
     Source: Berk & Jones 1979, Zeitschrift für Wahrscheinlichkeitstheorie 47.
     """
-    seen, expected = tail_excess(counts, reference)
-    seen = np.maximum(seen, expected)  # elsewhere the divergence is 0
-    below = np.maximum(1 - seen, 1e-300)
-    divergence = seen * np.log(seen / expected) + below * np.log(
-        below / np.maximum(1 - expected, 1e-300)
-    )
-    many = counts.sum(-1)
-    return np.asarray(many * divergence.max(-1, initial=0.0))
+    found = divergence(shares_above(counts), expected_above(reference))
+    return np.asarray(counts.sum(-1) * found.max(-1, initial=0.0))
 
 
 def two_sided(counts: NDArray[np.int64], reference: NDArray[np.int64]) -> Doubles:

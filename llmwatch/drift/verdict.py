@@ -12,13 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from llmwatch.drift.reference import Reference
 from llmwatch.drift.regions import Direction, direction
 from llmwatch.drift.state import State
-from llmwatch.drift.statistics import statistics, tail_excess
-from llmwatch.drift.subspace import NEAR
+from llmwatch.drift.statistics import divergence, shares_above
+from llmwatch.drift.subspace import NEAR, Doubles
 
 LEAST_BLOCKS = 4
 """Blocks from which dependence can be estimated at all."""
@@ -61,7 +60,7 @@ class Verdict:
 def judge(reference: Reference, state: State) -> Verdict:
     """Compare a window with the reference.
 
-    Cost: 0.2 ms.
+    Cost: 0.1 ms.
 
     Raises:
         ValueError: If the state belongs to another reference, or is empty.
@@ -71,16 +70,20 @@ def judge(reference: Reference, state: State) -> Verdict:
             f"a state of {state.count} embeddings for reference {state.reference} cannot be "
             f"compared with reference {reference.hash}."
         )
-    many, null = state.count, reference.null
+    many, null, model = state.count, reference.null, reference.subspace
     design = dependence(reference, state)
-    inside = state.inside / many / reference.subspace.scales
-    moved = inside if reference.subspace.scalar else state.shift / many  # ranks of numbers count
-    values = statistics(moved, inside, state.counts, reference.counts, reference.subspace)
+    inside = state.inside / many / model.scales
+    moved = inside if model.scalar else state.shift / many  # of numbers, ranks count
+    shift = float(moved @ moved)
+    weighted = max(float(inside**2 @ model.weights) + shift / model.noise, 0.0)
+    sides = (state.counts, state.counts[::-1])
+    tails = [(shares_above(side), each) for side, each in zip(sides, reference.expected)]  # noqa: B905
+    tail = many * max(float(divergence(*each).max(initial=0.0)) for each in tails)
     scales = _scales(reference, many, design)
-    pairs = zip(null.tails, values.tolist(), scales, strict=True)
-    centroid, mahalanobis, residual = (tail.of(value / scale) for tail, value, scale in pairs)
-    shift = float(values[0])
-    foreign = _excess(reference, state.counts, design)
+    values = zip(null.tails, (shift, weighted, tail), scales, strict=True)
+    centroid, mahalanobis, residual = (each.of(value / scale) for each, value, scale in values)
+    chance = design / many + 1 / int(reference.counts.sum())
+    foreign = sum(_excess(*each, chance) for each in tails)
     real = max(shift - null.usual * scales[0], 0.0) / reference.spread
     return Verdict(
         null.combined(np.array([centroid, mahalanobis, residual])),
@@ -88,7 +91,7 @@ def judge(reference: Reference, state: State) -> Verdict:
         p_mahalanobis=mahalanobis,
         p_residual=residual,
         centroid=(shift / reference.spread) ** 0.5,
-        mahalanobis=float(values[1]) ** 0.5,
+        mahalanobis=weighted**0.5,
         foreign=foreign,
         effect=max(foreign, real**0.5),
         dependence=design,
@@ -98,17 +101,8 @@ def judge(reference: Reference, state: State) -> Verdict:
     )
 
 
-def _excess(reference: Reference, counts: NDArray[np.int64], design: float) -> float:
+def _excess(seen: Doubles, expected: Doubles, chance: float) -> float:
     """The largest excess above an edge, without two deviations of what is chance."""
-    chance = design / int(counts.sum()) + 1 / int(reference.counts.sum())
-    found = _excess_above(counts, reference.counts, chance)
-    if reference.subspace.scalar:
-        found += _excess_above(counts[::-1], reference.counts[::-1], chance)
-    return found
-
-
-def _excess_above(counts: NDArray[np.int64], reference: NDArray[np.int64], chance: float) -> float:
-    seen, expected = tail_excess(counts, reference)
     deviation = np.sqrt(expected * (1 - expected) * chance)
     return float(np.max(seen - expected - 2 * deviation, initial=0.0))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -86,40 +86,60 @@ class Feed:
     def put(self, operation: Operation, vectors: Sequence[Any]) -> None:
         """Take what one operation returned: lists of numbers, base64, or anything array-like.
 
-        Cost: 1 µs, and 2 µs for each vector that is in the sample: a copy of its list.
+        Where they do not all find room in the queue, a random part of them is taken.
+
+        Cost: 2 µs, and 3 µs for each list of 1536 numbers: a copy of it.
         """
         with _PUT:
-            if self._share < 1:
-                vectors = [each for each in vectors if self._random.random() < self._share]
-            if not vectors:
-                return
-            if self._waiting + len(vectors) > MOST_WAITING:
-                self.left_out += len(vectors)
-                return
-            copies = [each if isinstance(each, str) else each[:] for each in vectors]
-            self._enqueue(operation, len(copies), lambda: copies)
+            wanted = self._drawn(len(vectors))
+            chosen = [vectors[row] for row in wanted]
+            copies = [each if isinstance(each, str) else each[:] for each in chosen]
+            if copies:
+                self._enqueue(operation, len(copies), lambda: copies)
 
     def put_matrix(self, operation: Operation, matrix: Any) -> None:
         """Take the rows of a numpy array or a torch tensor, shape ``(n, d)``.
-
-        Where they do not all find room in the queue, a random part of them is taken.
 
         Cost: see `rows_of`.
         """
         with _PUT:
             many = len(matrix)
-            wanted = self._drawn(many)
-            if (room := max(MOST_WAITING - self._waiting, 0)) < len(wanted):
-                self.left_out += len(wanted) - room
-                wanted = sorted(self._random.sample(wanted, room))
-            if wanted:
+            if wanted := self._drawn(many):
                 rows = None if len(wanted) == many else wanted
                 self._enqueue(operation, len(wanted), rows_of(matrix, rows))
 
+    def put_body(
+        self, operation: Operation, body: bytes, many: int, read: Callable[[bytes], list[Any]]
+    ) -> None:
+        """Take vectors out of an answer as it came: *read* is called on the worker.
+
+        Nobody can change bytes, so they need not be copied.
+
+        Args:
+            operation: Whose answer it is.
+            body: The answer.
+            many: How many vectors it holds.
+            read: Finds them, as `put` takes them.
+
+        Cost: 2 µs.
+        """
+        with _PUT:
+            if wanted := self._drawn(many):
+                self._enqueue(
+                    operation,
+                    len(wanted),
+                    lambda: [each for row, each in enumerate(read(body)) if row in wanted],
+                )
+
     def _drawn(self, many: int) -> Sequence[int]:
-        if self._share >= 1:
-            return range(many)
-        return [row for row in range(many) if self._random.random() < self._share]
+        """Which of *many* vectors are looked at: a sample, and what there is room for."""
+        wanted: Sequence[int] = range(many)
+        if self._share < 1:
+            wanted = [row for row in wanted if self._random.random() < self._share]
+        if (room := max(MOST_WAITING - self._waiting, 0)) < len(wanted):
+            self.left_out += len(wanted) - room
+            wanted = sorted(self._random.sample(wanted, room))
+        return wanted
 
     def _enqueue(self, operation: Operation, many: int, vectors: Snapshot) -> None:
         context = operation.span.get_span_context()

@@ -109,6 +109,8 @@ class Operation:
     """Set only where content is captured."""
     refused: bool = False
     """True where the answer is a refusal that its finish reason does not tell."""
+    body: bytes | None = None
+    """The answer as it came; kept for embeddings only, and only where drift is watched."""
     secrets: tuple[str, ...] = ()
     """Keys that an error message must not quote."""
     local: bool = False

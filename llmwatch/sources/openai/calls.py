@@ -27,7 +27,14 @@ from llmwatch.sources.openai.neighbours import Neighbours
 from llmwatch.sources.openai.provider import server_of
 from llmwatch.sources.openai.raw import watch_raw
 from llmwatch.sources.openai.request import read_request
-from llmwatch.sources.openai.response import READERS, read_headers, read_vectors, safe_code
+from llmwatch.sources.openai.response import (
+    READERS,
+    coded,
+    read_headers,
+    read_vectors,
+    safe_code,
+    vectors_in,
+)
 from llmwatch.sources.openai.routes import Route, find
 from llmwatch.sources.openai.stream import watch_stream
 
@@ -239,6 +246,8 @@ class Calls:
             response = kwargs.get("response")
             if response is not None and (operation := _current.get()) is not None:
                 read_headers(operation, response)
+                if drift_feed.feed is not None and operation.name == "embeddings":
+                    operation.body = getattr(response, "_content", None)  # None: not read yet
         return wrapped(*args, **kwargs)
 
     def pool_wait(self, wrapped: Wrapped, instance: Any, args: Args, kwargs: Kwargs) -> Any:
@@ -369,12 +378,20 @@ class Call:
         """Write on the operation what a whole answer tells."""
         READERS[self.route.shape](self.operation, answer)
         if drift_feed.feed is not None and self.route.shape == "embeddings":
-            drift_feed.feed.put(self.operation, read_vectors(answer))
+            self._feed(drift_feed.feed, read_vectors(answer))
         if self.route.output == "speech":
             body = getattr(getattr(answer, "response", None), "content", None)
             if isinstance(body, bytes):
                 self.operation.attributes[semconv.OUTPUT_BYTES] = len(body)
         capture_answer(self.operation, self.route, answer)
+
+    def _feed(self, feed: drift_feed.Feed, vectors: list[Any]) -> None:
+        """Hand on vectors; where they came as base64, the answer's bytes: they need no copy."""
+        body = self.operation.body
+        if body is None or not vectors or isinstance(vectors[0], str) or not coded(body):
+            feed.put(self.operation, vectors)
+        else:
+            feed.put_body(self.operation, body, len(vectors), vectors_in)
 
 
 def _keys(error: BaseException) -> tuple[str, ...]:

@@ -15,8 +15,9 @@ from weakref import ref
 import wrapt
 
 from llmwatch._guard import Foreign, Guard
+from llmwatch.signals import drift_feed
 from llmwatch.signals.operation import Operation, ending_of
-from llmwatch.sources.openai.response import read_usage
+from llmwatch.sources.openai.response import read_usage, vectors_in
 from llmwatch.sources.openai.stream import finish_on_close
 
 if TYPE_CHECKING:
@@ -113,6 +114,8 @@ def _read_whole(call: Call, raw: Any, parse: Callable[[], Any]) -> None:
         call.operation.usage = read_usage(_last_field(content, b'"usage"'))
         if isinstance(model := _last_field(content, b'"model"'), str):
             call.operation.response_model = model
+        if (feed := drift_feed.feed) is not None:
+            feed.put_body(call.operation, content, content.count(b'"embedding":'), vectors_in)
         return
     parsed = None
     with _FOREIGN:

@@ -6,6 +6,7 @@ the client could not parse: every field may be missing. Vectors, images and audi
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -16,6 +17,8 @@ from llmwatch.signals.operation import Operation
 from llmwatch.sources.openai.routes import Shape
 
 _NOTHING = object()
+MOST_BEFORE = 1000
+"""Bytes of an answer before its first vector, at most."""
 
 
 def get(source: Any, name: str) -> Any:
@@ -208,6 +211,17 @@ def read_vectors(answer: Any) -> list[Any]:
     if not isinstance(data, list):
         return []
     return [vector for item in data if (vector := get(item, "embedding")) is not None]
+
+
+def coded(body: bytes) -> bool:
+    """True if the vectors of an embeddings answer are base64."""
+    found = re.search(rb'"embedding"\s*:\s*(.)', body[:MOST_BEFORE])
+    return found is not None and found[1] == b'"'
+
+
+def vectors_in(body: bytes) -> list[Any]:
+    """As `read_vectors`, of the bytes of an answer."""
+    return read_vectors(json.loads(body))
 
 
 def read_run(operation: Operation, answer: Any) -> None:

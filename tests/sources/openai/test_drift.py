@@ -46,6 +46,30 @@ def test_every_encoding_reaches_the_monitor(monitor, encoding):
     assert state.shift == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_what_came_as_base64_is_taken_as_it_came(monitor, monkeypatch, share):
+    """Which is what the client asks for by itself: its lists of numbers are never copied."""
+    monkeypatch.setattr(drift_feed.Feed, "put", None)
+    with capture(drift=monitor, drift_sample=share), transport.client() as client:
+        answer = client.embeddings.create(model="m", input=["a"] * 200)
+        assert isinstance(answer.data[0].embedding, list)
+        for each in answer.data:
+            each.embedding[:] = [0.0]
+    assert seen_by(monitor) == 200 if share == 1 else 60 < seen_by(monitor) < 140
+    assert not monitor.invalid
+
+
+@pytest.mark.parametrize("encoding", ["float", "base64"])
+def test_raw_answers_are_fed_too(monitor, encoding):
+    with capture(drift=monitor), transport.client() as client:
+        ask = {"model": "m", "input": ["a", "b"], "encoding_format": encoding}
+        client.embeddings.with_raw_response.create(**ask)
+        with client.embeddings.with_streaming_response.create(**ask) as response:
+            response.read()
+    assert seen_by(monitor) == 4
+    assert not monitor.invalid
+
+
 async def test_asynchronous_calls_too(monitor):
     with capture(drift=monitor):
         async with transport.aclient() as client:
@@ -91,14 +115,16 @@ def test_a_sample_is_enough(monitor):
     assert 400 < seen_by(monitor) < 600
 
 
-def test_a_full_queue_leaves_out_and_counts(monitor, monkeypatch):
+@pytest.mark.parametrize("encoding", [{}, {"encoding_format": "float"}])
+def test_a_full_queue_leaves_out_and_counts(monitor, monkeypatch, encoding):
     monkeypatch.setattr(drift_feed, "MOST_WAITING", 5)
+    monkeypatch.setattr(drift_feed, "PAUSE", 30.0)
     with capture(drift=monitor), transport.client() as client:
-        client.embeddings.create(model="m", input=["a"] * 6)
-        assert drift_feed.feed.left_out == 6
-        client.embeddings.create(model="m", input=["a"] * 5)
+        client.embeddings.create(model="m", input=["a"] * 3, **encoding)
+        client.embeddings.create(model="m", input=["a"] * 6, **encoding)
+    left_out = monitor.invalid["overflow"]
+    assert left_out == 4
     assert seen_by(monitor) == 5
-    assert monitor.invalid == {"overflow": 6}
 
 
 def test_undone_nothing_is_fed(monitor):
