@@ -339,7 +339,10 @@ _SUM: Final[Kind] = "observable_counter"
 
 DRIFT_METRICS: Final[dict[str, Metric]] = {
     "embeddings": Metric(
-        "llmwatch.drift.embeddings", "{embedding}", _SUM, "Embeddings that a drift monitor took."
+        "llmwatch.drift.embeddings",
+        "{embedding}",
+        _SUM,
+        "Embeddings, or numbers, that a drift monitor took.",
     ),
     "invalid": Metric(
         "llmwatch.drift.invalid",
@@ -363,7 +366,8 @@ DRIFT_METRICS: Final[dict[str, Metric]] = {
         "llmwatch.drift.centroid",
         "1",
         _GAUGE,
-        "Distance of the latest window's mean, as a share of the reference's radius.",
+        "Distance of the latest window's mean, as a share of the reference's radius; of numbers, of "
+        "their mean rank, in deviations of a rank.",
     ),
     "mahalanobis": Metric(
         "llmwatch.drift.mahalanobis", "1", _GAUGE, "Mahalanobis distance of that mean."
@@ -388,7 +392,7 @@ DRIFT_HISTOGRAMS: Final[dict[str, Metric]] = {
         "1",
         "histogram",
         "How far outside the reference's main directions embeddings lie (squared distance), of all "
-        "keys; the buckets are the reference's own.",
+        "keys; where numbers are watched, those. The buckets are the reference's own.",
     ),
     "reference_residual": Metric(
         "llmwatch.drift.reference.residual",

@@ -81,11 +81,7 @@ def _tail_test(window: str) -> Iterator[Record]:
         f"""
         {COUNT} * llmwatch:drift_residual:divergence
         / (
-          (max by ({PAIR}) (
-            {select(DRIFT_METRICS["dependence"])}
-            * on ({MONITOR}) group_left ({REFERENCE})
-            ({threshold} > bool -1)
-          ) or {COUNT} * 0 + 1)
+          (max by ({PAIR}) ({select(DRIFT_METRICS["dependence"])}) or {COUNT} * 0 + 1)
           + {COUNT} / {size}
         )
         """,

@@ -97,6 +97,13 @@ def _of_verdict(field: str) -> Reading:
     return read
 
 
+def _dependence(_: DriftMonitor, status: Status) -> Iterator[Observation]:
+    for key in status.keys:
+        if key.verdict is not None:
+            named = {**names(status, key), semconv.DRIFT_REFERENCE: key.verdict.reference}
+            yield Observation(key.verdict.dependence, named)
+
+
 def _of_reference(field: str) -> Reading:
     def read(_: DriftMonitor, status: Status) -> Iterator[Observation]:
         if status.reference:
@@ -112,7 +119,8 @@ READINGS: Final[dict[str, Reading]] = {
     "tail_threshold": _tail_threshold,
     "p_value": _p_value,
     "alarm": _alarm,
-    **{name: _of_verdict(name) for name in ("effect", "centroid", "mahalanobis", "dependence")},
+    "dependence": _dependence,
+    **{name: _of_verdict(name) for name in ("effect", "centroid", "mahalanobis")},
     **{name: _of_reference(name) for name in ("reference_age", "reference_size")},
 }
 

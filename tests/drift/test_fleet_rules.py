@@ -13,7 +13,7 @@ import pytest
 import llmwatch
 from llmwatch.drift.statistics import berk_jones
 
-RULES = Path(llmwatch.__file__).parent / "dashboards" / "drift.rules.yml"
+RULES = Path(llmwatch.__file__).parent / "dashboards" / "llmwatch-drift.rules.yml"
 PROMTOOL = shutil.which("promtool")
 EDGES = ["0.5", "0.75", "1.0", "2.0"]
 REFERENCE = [400, 300, 200, 80, 20]
@@ -53,8 +53,12 @@ def test_the_rules_redo_the_tail_test(tmp_path, replicas, dependence, failing):
         gauge = NAMES.replace("}", f',instance="{index}"}}')
         series.append({"series": f"llmwatch_drift_tail_threshold{gauge}", "values": "4x90"})
         if dependence is not None:
-            name = f'llmwatch_drift_dependence{{llmwatch_drift_monitor="m",instance="{index}"}}'
+            name = f"llmwatch_drift_dependence{gauge}"
             series.append({"series": name, "values": f"{dependence}x90"})
+        # Another replica learned a reference of its own: it is judged by itself.
+        for name in ("tail_threshold", "dependence"):
+            labels = 'llmwatch_drift_monitor="m",llmwatch_drift_reference="def",instance="9"'
+            series.append({"series": f"llmwatch_drift_{name}{{{labels}}}", "values": "4x90"})
     added = np.sum(replicas, axis=0) * 60
     many = int(added.sum())
     statistic = float(berk_jones(added, np.array(REFERENCE)))
