@@ -160,7 +160,7 @@ class Pipeline:
             self._providers = current.having(
                 signal, theirs, owned=current.owned - {signal}, retired=kept
             )
-        providers.say_unused(self.config, signal, providers.GLOBAL, providers.VOLUME)
+        providers.say_unused(self.config, signal, providers.GLOBAL, tuple(providers.ABOUT))
         self._announce()
         # Sums would be reported twice; spans in flight still have to end somewhere.
         self._in_background(ours.shutdown if signal == "metrics" else ours.force_flush)

@@ -79,6 +79,7 @@ class PrometheusReader(PrometheusMetricReader):
 
     def __init__(self, setting: str, ports: range, registry: CollectorRegistry, host: str) -> None:
         super().__init__(registry=registry)
+        self._collector._callback = self._asked
         try:
             self._server: Any = _serve(setting, ports, registry, host)
         except ConfigError:
@@ -94,6 +95,11 @@ class PrometheusReader(PrometheusMetricReader):
         if server is not None:
             server.shutdown()
             server.server_close()
+
+    def _asked(self) -> None:
+        """Collect; but complain of nobody who asks before the provider is made, or when it ends."""
+        if self._collect is not None:
+            self.collect()
 
     def _receive_metrics(
         self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any

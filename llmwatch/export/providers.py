@@ -109,9 +109,9 @@ def build(config: Config) -> Providers:
     for signal in SIGNALS:
         found = getattr(config, _FIELDS[signal])
         if found is not None:
-            say_unused(config, signal, "was given", VOLUME)
+            say_unused(config, signal, "was given", tuple(ABOUT))
         elif (found := global_providers.get(signal)) is not None:
-            say_unused(config, signal, GLOBAL, DESTINATION + VOLUME)
+            say_unused(config, signal, GLOBAL, (*DESTINATION, *ABOUT))
         if found is None and _disabled():
             found = _NO_OP[signal]()
         if found is None:
@@ -134,14 +134,19 @@ def _disabled() -> bool:
 
 GLOBAL = "the application made global"
 DESTINATION = ("backend", "endpoint")
-VOLUME = ("sample_ratio", "keep", "trace_limit")
-"""Settings that only a provider of ours follows: where to send, and how much."""
+ABOUT: dict[str, Signal] = {
+    "sample_ratio": "traces",
+    "keep": "traces",
+    "trace_limit": "traces",
+    "prometheus_port": "metrics",
+}
+"""Settings about one signal that only a provider of ours follows."""
 
 
 def say_unused(config: Config, signal: Signal, whose: str, settings: tuple[str, ...]) -> None:
     """Warn of settings that are not followed, since *signal* goes through another's provider."""
     for setting in settings:
-        if (signal == "traces" or setting not in VOLUME) and getattr(config, setting) is not None:
+        if ABOUT.get(setting, signal) == signal and getattr(config, setting) is not None:
             _log.warning(
                 "llmwatch sends %s through the provider that %s; %s= is not used for them",
                 signal,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -148,6 +149,14 @@ class TestAsked:
         assert [each.name for each in served(port)] == ["target_info", "calls_total"]
         provider.shutdown()
 
+    def test_whoever_asks_too_early_gets_nothing_and_is_not_complained_of(
+        self, port: int, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        reader = PrometheusReader("here", range(port, port + 1), OneAtATime(), "localhost")
+        assert served(port) == []
+        reader.shutdown()
+        assert not caplog.records
+
     def test_it_serves_what_opentelemetry_collects_and_nothing_else(self, port: int) -> None:
         counter = Counter("of_the_program", "…")
         try:
@@ -175,6 +184,91 @@ class TestAsked:
         llmwatch.instrument(sources=(), prometheus_port=port)
         call()
         assert calls(port) == {"chat": 1}
+
+
+class TestProcesses:
+    """A port is one process' own."""
+
+    def test_a_forked_child_takes_the_next_free_port(self, tmp_path: Path) -> None:
+        first = consecutive(2)
+        out = serving(FAMILY, tmp_path, LLMWATCH_PROMETHEUS_PORT=f"{first}-{first + 1}")
+        assert json.loads(out) == [[1], [2]]
+
+    def test_a_child_without_a_port_reports_by_otlp_all_the_same(
+        self, port: int, tmp_path: Path
+    ) -> None:
+        with receivers.HttpReceiver() as collector:
+            program = f"{SERVING}\nlog()\n{CHILD}"
+            out = programs.run(
+                program, collector.endpoint, LLMWATCH_PROMETHEUS_PORT=str(port), PORT=str(port)
+            )
+            last = {str(found): point.as_int for found, point in collector.points("calls")}
+        assert out.splitlines() == ["WARNING llmwatch"]
+        assert sorted(last.values()) == [1, 2]
+
+    def test_a_child_does_not_hold_its_parents_port(self, port: int, tmp_path: Path) -> None:
+        """Else whoever connects would wait for an answer of nobody."""
+        out = serving(GONE, tmp_path, LLMWATCH_PROMETHEUS_PORT=str(port))
+        assert out == "refused\n"
+
+
+def serving(program: str, folder: Path, **more: str) -> str:
+    """What a program prints that exports to the local store, and serves."""
+    first = more["LLMWATCH_PROMETHEUS_PORT"].partition("-")[0]
+    return programs.run(SERVING + program, str(folder), "store", PORT=first, **more)
+
+
+SERVING = """
+import json, logging, urllib.error, urllib.request
+PORT = int(os.environ["PORT"])
+
+def log():
+    logging.basicConfig(stream=sys.stdout, format="%(levelname)s %(name)s")
+
+def served(port):
+    text = urllib.request.urlopen(f"http://localhost:{port}/metrics").read().decode()
+    return [int(float(line.split()[-1])) for line in text.splitlines()
+            if line.startswith("calls_total")]
+"""
+CHILD = """
+emit("x")
+if (child := os.fork()) == 0:
+    emit("x"); emit("x")
+    assert pipeline.flush(5)
+    sys.exit()
+assert os.waitpid(child, 0)[1] == 0
+"""
+FAMILY = """
+emit("x")
+end, start = os.pipe()
+if (child := os.fork()) == 0:
+    os.close(start)
+    emit("x"); emit("x")
+    os.read(end, 1)
+    sys.exit()
+os.close(end)
+found, deadline = None, time.monotonic() + 20
+while found != [[1], [2]] and time.monotonic() < deadline:
+    try:
+        found = [served(PORT), served(PORT + 1)]
+    except urllib.error.URLError:
+        time.sleep(0.05)
+os.close(start)
+assert os.waitpid(child, 0)[1] == 0
+print(json.dumps(found))
+"""
+GONE = """
+emit("x")
+if (child := os.fork()) == 0:
+    time.sleep(60)
+pipeline.undo()
+try:
+    served(PORT)
+except urllib.error.URLError as error:
+    print("refused" if isinstance(error.reason, ConnectionRefusedError) else error)
+os.kill(child, 9)
+os.waitpid(child, 0)
+"""
 
 
 class TestUnusable:
@@ -217,6 +311,16 @@ class TestUnusable:
                 stack.enter_context(socket.create_server(("localhost", each)))
             with pytest.raises(ConfigError, match=f"'{first}-{first + 1}'"):
                 llmwatch.instrument(sources=(), prometheus_port=f"{first}-{first + 1}")
+
+    def test_a_provider_of_the_program_is_not_served_and_that_is_said(
+        self, port: int, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        llmwatch.instrument(
+            sources=(), prometheus_port=port, meter_provider=MeterProvider(shutdown_on_exit=False)
+        )
+        assert "prometheus_port= is not used" in caplog.text
+        with pytest.raises(URLError):
+            served(port)
 
     def test_a_missing_package_names_its_extra(self) -> None:
         program = (
