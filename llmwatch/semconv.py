@@ -366,8 +366,8 @@ DRIFT_METRICS: Final[dict[str, Metric]] = {
         "llmwatch.drift.centroid",
         "1",
         _GAUGE,
-        "Distance of the latest window's mean, as a share of the reference's radius; of numbers, of "
-        "their mean rank, in deviations of a rank.",
+        "Distance of the latest window's mean, as a share of the reference's radius; where numbers "
+        "are watched, of their mean rank, in deviations of a rank.",
     ),
     "mahalanobis": Metric(
         "llmwatch.drift.mahalanobis", "1", _GAUGE, "Mahalanobis distance of that mean."
