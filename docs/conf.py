@@ -16,6 +16,7 @@ release = __version__
 
 extensions = [
     "myst_parser",
+    "rules",
     "settings",
     "signals",
     "sphinx.ext.autodoc",

@@ -33,4 +33,4 @@ def values() -> None:
     """Print all thresholds and windows with their meanings: the file to begin with."""
     from llmwatch.rules.values import SHIPPED
 
-    click.echo(SHIPPED.read_text(), nl=False)
+    click.echo(SHIPPED.read_text(encoding="utf-8"), nl=False)

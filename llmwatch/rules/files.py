@@ -58,7 +58,7 @@ def render(values: Values) -> dict[str, str]:
         ConfigError: If a value cannot be used.
     """
     return {
-        f"{name}.rules.yml": HEAD + written([each for each in found if each.rules], values)
+        f"llmwatch-{name}.rules.yml": HEAD + written([each for each in found if each.rules], values)
         for name, found in groups(values).items()
     }
 
@@ -74,12 +74,14 @@ def export(folder: Path, values: Path | None = None) -> list[Path]:
         What was written.
 
     Raises:
-        ConfigError: If a value cannot be used; nothing is written then.
+        ConfigError: If a value cannot be used (nothing is written then), or the folder cannot.
     """
     texts = render(load(values))
-    texts["runbooks.md"] = RUNBOOKS.read_text()
-    folder.mkdir(parents=True, exist_ok=True)
-    written_to = [folder / name for name in texts]
-    for path in written_to:
-        path.write_text(texts[path.name])
-    return written_to
+    texts["runbooks.md"] = RUNBOOKS.read_text(encoding="utf-8")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written: {error}") from error
+    return [folder / name for name in texts]

@@ -67,8 +67,8 @@ def durations(values: Values) -> list[Metric]:
 def groups(values: Values) -> Iterator[Group]:
     """One group for each SLO."""
     for slo in SLOS:
-        rules = (*_records(slo, values), *_alerts(slo, values))
-        yield Group(f"llmwatch-slo-{slo.name.replace('_', '-')}", rules)
+        rules: list[Record | Alert] = [*_records(slo, values), *_alerts(slo, values)]
+        yield Group(f"llmwatch-slo-{slo.name.replace('_', '-')}", tuple(rules))
 
 
 def _records(slo: Slo, values: Values) -> Iterator[Record]:

@@ -104,7 +104,7 @@ def load(path: Path | None = None) -> Values:
     Raises:
         ConfigError: If the file cannot be read, or a key or value in it cannot be used.
     """
-    found = dict(_flat(tomllib.loads(SHIPPED.read_text())))
+    found = dict(_flat(tomllib.loads(SHIPPED.read_text(encoding="utf-8"))))
     if path is not None:
         given = dict(_flat(_read(path)))
         for key, value in given.items():
@@ -117,7 +117,7 @@ def load(path: Path | None = None) -> Values:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the values {path} cannot be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
@@ -205,8 +205,8 @@ def who(values: Values, *kinds: str) -> str:
 def meanings() -> Iterator[tuple[str, Any, str]]:
     """Key, default and meaning of every value, as the file that is shipped has them."""
     prefix, comment = "", []
-    defaults = dict(_flat(tomllib.loads(SHIPPED.read_text())))
-    for line in SHIPPED.read_text().splitlines():
+    defaults = dict(_flat(tomllib.loads(SHIPPED.read_text(encoding="utf-8"))))
+    for line in SHIPPED.read_text(encoding="utf-8").splitlines():
         if line.startswith("[["):
             prefix = "burn."
         elif line.startswith("["):

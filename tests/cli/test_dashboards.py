@@ -25,7 +25,7 @@ def test_what_is_shipped_is_written(tmp_path: Path) -> None:
     assert {"requests.json", "local-models.json", "gpu-host.json", "drift-quality.json"} < {
         *written
     }
-    assert {"drift.rules.yml", "runbooks.md"} < {*written}
+    assert {"llmwatch-drift.rules.yml", "runbooks.md"} < {*written}
     for name in written:
         assert (folder / name).read_text() == (SHIPPED / name).read_text()
 

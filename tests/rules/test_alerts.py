@@ -21,7 +21,7 @@ MODEL = {"gen_ai_request_model": "m"}
 
 
 def of(name: str, every: str = "1m") -> UnitTest:
-    return UnitTest([SHIPPED / f"{name}.rules.yml"], every)
+    return UnitTest([SHIPPED / f"llmwatch-{name}.rules.yml"], every)
 
 
 def throughput(test: UnitTest, job: str, *phases: tuple[int, float, float]) -> None:

@@ -101,7 +101,7 @@ def test_rules_and_runbooks_use_metrics_that_there_are(tmp_path: Path, conventio
         known |= {f"{name}_{part}" for part in parts} or {name}
     texts = [rule.expr for rule in rules]
     if convention == "1.41":
-        texts += re.findall(r"```promql\n(.*?)```", RUNBOOKS, re.DOTALL)
+        texts += re.findall(r"```text\n(.*?)```", RUNBOOKS, re.DOTALL)
     used = {name for text in texts for name in named(text)}
     assert len(used) > 20
     assert used <= known

@@ -14,7 +14,7 @@ from llmwatch.rules.slo import SLOS, Slo
 from llmwatch.rules.values import Burn, load, seconds
 from tests.rules.prometheus import UnitTest, counter, needs_promtool
 
-SHIPPED = Path(str(files("llmwatch") / "dashboards" / "slo.rules.yml"))
+SHIPPED = Path(str(files("llmwatch") / "dashboards" / "llmwatch-slo.rules.yml"))
 VALUES = load()
 HOUR, DAY = 60, 24 * 60
 

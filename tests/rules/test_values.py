@@ -78,6 +78,13 @@ def test_nothing_is_written_with_a_wrong_value(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_where_nothing_can_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ConfigError, match=f"{folder} cannot be written"):
+            export(folder)
+
+
 def test_what_is_not_given_is_as_shipped(tmp_path: Path) -> None:
     text = "[slo.ttft]\nthreshold = 4\n[[burn]]\nseverity='page'\nlong='2h'\nshort='10m'\nrate=5\n"
     mine, shipped = load(given(tmp_path, text)), load()
@@ -91,7 +98,7 @@ def test_labels_severities_and_runbooks_are_where_they_are_wanted(tmp_path: Path
         "runbooks = 'https://example.org/runbooks.html'\n"
         "[labels]\nservice = ['cluster', 'job']\nmodel = []\n[severity]\npage = 'p1'\n"
     )
-    rules = render(load(given(tmp_path, text)))["requests.rules.yml"]
+    rules = render(load(given(tmp_path, text)))["llmwatch-requests.rules.yml"]
     assert "sum by (cluster, job) (increase(" in rules
     assert "gen_ai_request_model" not in rules
     assert 'severity: "p1"' in rules
@@ -138,7 +145,7 @@ def test_the_command_writes_the_rules_and_says_where(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     written = sorted((tmp_path / "out").iterdir())
     assert sorted(done.output.split()) == [str(each) for each in written]
-    assert "> 7\n" in (tmp_path / "out" / "requests.rules.yml").read_text()
+    assert "> 7\n" in (tmp_path / "out" / "llmwatch-requests.rules.yml").read_text()
     mine.write_text("[cost]\nbudget = -7\n")
     done = run(cli, ["rules", "export", str(tmp_path / "out"), "--values", str(mine)])
     assert done.exit_code == 1
