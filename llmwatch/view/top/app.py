@@ -93,7 +93,7 @@ class Top(App[None]):
     async def _watch(self) -> None:
         if not await self._open():
             return
-        while True:
+        while self.is_running:
             if not self.paused or self._wanted.is_set():
                 self._wanted.clear()
                 await self._look()
@@ -104,7 +104,7 @@ class Top(App[None]):
         loop = asyncio.get_running_loop()
 
         def progress(done: int, of: int) -> None:
-            loop.call_soon_threadsafe(self.panels.opening, done, of)
+            loop.call_soon_threadsafe(self._opening, done, of)
 
         try:
             await self._asker.open(progress)
@@ -113,9 +113,13 @@ class Top(App[None]):
             return False
         return True
 
+    def _opening(self, done: int, of: int) -> None:
+        if self.is_running and self.frame is None:
+            self.panels.opening(done, of)
+
     async def _look(self) -> None:
         frame = await self.ask(partial(look, at=self.look_at))
-        if frame is not None:
+        if frame is not None and self.is_running:  # else its panels are gone
             self.frame = frame
             self.state = "paused" if self.paused else "live"
             self.panels.show(frame)
@@ -129,6 +133,8 @@ class Top(App[None]):
             return None
 
     def _failed(self, error: Exception) -> None:
+        if not self.is_running:
+            return
         self.state = "error"
         self.panels.failed(str(error) or type(error).__name__)
 

@@ -223,6 +223,8 @@ def heading(
     for column, width in layout:
         mine = column is sorted_by
         title = column.title + (("▼" if falling else "▲") if mine else "")
+        if len(title) > width > 0:
+            title = title.replace(" ", "")
         line += [
             Piece(fit(title, width, right=column.right), "title" if mine else "dim"),
             Piece(" "),

@@ -141,7 +141,7 @@ class Panels(Screen[None]):
 
     def opening(self, done: int, of: int) -> None:
         """Say how far the index is, in bytes."""
-        if self.top.frame is None and of:
+        if of:
             share = min(done / of, 1.0)
             bar = ("█" * int(share * 40)).ljust(40, "░")
             self.requests.fill(
