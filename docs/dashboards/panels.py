@@ -162,7 +162,7 @@ def _distribution(panel: Panel) -> heatmap.Panel:
     colours = heatmap.HeatmapColorOptions().mode(HeatmapColorMode.SCHEME).scheme("Blues")
     colours.scale(HeatmapColorScale.EXPONENTIAL).exponent(0.5).steps(64)
     made = heatmap.Panel().calculate(False).color(colours).cell_gap(1)
-    made.y_axis(heatmap.YAxisConfig().unit(panel.unit).min(panel.low))
+    made.y_axis(heatmap.YAxisConfig().unit(panel.unit))
     return made.filter_values(heatmap.FilterValueRange().le(1e-9)).show_legend()
 
 

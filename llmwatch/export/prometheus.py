@@ -79,7 +79,8 @@ class PrometheusReader(PrometheusMetricReader):
 
     def __init__(self, setting: str, ports: range, registry: CollectorRegistry, host: str) -> None:
         super().__init__(registry=registry)
-        self._collector._callback = self._asked
+        collector: Any = self._collector
+        collector._callback = self._asked
         try:
             self._server: Any = _serve(setting, ports, registry, host)
         except ConfigError:
