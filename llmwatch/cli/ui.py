@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import webbrowser
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import click
@@ -19,8 +21,16 @@ PORT = 4319
 @click.option("--port", default=PORT, show_default=True, help="TCP port; 0 takes a free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Name or address to serve on.")
 @click.option("--remote", is_flag=True, help="Let other machines in: with --host, if meant.")
+@click.option(
+    "--listen",
+    type=click.IntRange(0, 65_535),
+    metavar="PORT",
+    help="Take OTLP/HTTP of other programs on this port of 127.0.0.1, into the store; 4318 is OTLP's own.",
+)
 @click.option("--open", "opened", is_flag=True, help="Open the page in a browser.")
-def ui(path: Path | None, port: int, host: str, remote: bool, opened: bool) -> None:
+def ui(
+    path: Path | None, port: int, host: str, remote: bool, listen: int | None, opened: bool
+) -> None:
     """Show operations, requests, layers, machine and drift on a local page.
 
     Reads the local store, to which programs write that send nowhere else; while they run, what
@@ -34,9 +44,25 @@ def ui(path: Path | None, port: int, host: str, remote: bool, opened: bool) -> N
     from llmwatch.view.ui import serve
 
     where = stored.where(path)
-    with serve.bind(host, port, remote=remote) as taken, stored.opened(where) as view:
+    with ExitStack() as stack:
+        taken = stack.enter_context(serve.bind(host, port, remote=remote))
+        about = {"path": str(where)}
+        if listen is not None:
+            about["listen"] = stack.enter_context(listening(where, listen))
+        view = stack.enter_context(stored.opened(where))
         url = serve.url_of(taken)
         click.echo(f"llmwatch shows {where} on {url} (Ctrl+C ends it)")
+        if listen is not None:
+            click.echo(f"and takes OTLP on {about['listen']}")
         if opened:
             webbrowser.open(url)
-        serve.serve(view, taken, host=host, about={"path": str(where)})
+        serve.serve(view, taken, host=host, about=about)
+
+
+@contextmanager
+def listening(where: Path, port: int) -> Iterator[str]:
+    """Take OTLP into the store; the URL to send to."""
+    from llmwatch.view.receive import Receiver
+
+    with Receiver(where, port) as receiver:
+        yield f"http://{receiver.host}:{receiver.port}"

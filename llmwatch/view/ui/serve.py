@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from types import FrameType
 
 import uvicorn
@@ -75,4 +76,5 @@ def serve(
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2
     )
-    Server(config).run(sockets=[taken])
+    with suppress(KeyboardInterrupt):  # uvicorn raises it again, when all is closed
+        Server(config).run(sockets=[taken])

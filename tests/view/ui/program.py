@@ -17,6 +17,7 @@ from llmwatch.demo.scenes import SCENES, USAGE, Stage, tokens
 from llmwatch.demo.script import Script
 from llmwatch.demo.server import Server
 
+PLAYED = ("chat, streamed", "broken stream", "abandoned stream", "@watch agent")
 HOSTILE = "</script><img src=x onerror=\"window.hurt=1\"><svg/onload='window.hurt=1'>&lt;b&gt;"
 """What must stay text wherever it is shown."""
 
@@ -36,19 +37,27 @@ def use_gpu(library: str, script: str) -> None:
 
 
 def call_server(stage: Stage) -> None:
-    """All kinds of calls; and one whose every text is hostile."""
+    """Some kinds of calls."""
     for scene in SCENES:
-        stage.play(scene)
-    stage.answer(Script(delays=tokens(0.02, 0.004, 12), text=HOSTILE))
+        if scene.title in PLAYED:
+            stage.play(scene)
+    stage.answer(Script(delays=tokens(0.02, 0.004, 8), text=HOSTILE))
     with llmwatch.attributes(route=HOSTILE, user=HOSTILE):
-        stream = stage.client.chat.completions.create(
-            model=f"model {HOSTILE}",
-            messages=[{"role": "user", "content": HOSTILE}],
-            stream=True,
-            stream_options=USAGE,
-        )
-        for _ in stream:
-            logging.getLogger("shop").warning("a chunk: %s", HOSTILE)
+        ask(stage)
+
+
+@llmwatch.watch(operation="invoke_agent")
+def ask(stage: Stage) -> None:
+    """A call of which every text is hostile."""
+    logging.getLogger("shop").warning("asked for %s", HOSTILE)
+    stream = stage.client.chat.completions.create(
+        model=f"model {HOSTILE}",
+        messages=[{"role": "user", "content": HOSTILE}],
+        stream=True,
+        stream_options=USAGE,
+    )
+    for _ in stream:
+        pass
 
 
 def run_model() -> None:
@@ -126,7 +135,7 @@ def main(store: str, *gpu: str) -> None:
         layer_spans=6,
         capture_content="span_only",
         logs="export",
-        export_interval=0.3,
+        export_interval=1.0,
     )
     run_model()
     with Server() as server, OpenAI(base_url=server.base_url, api_key="sk-test") as client:
