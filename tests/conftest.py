@@ -42,6 +42,7 @@ NEEDS = {
     "dashboards/test_files.py": "grafana_foundation_sdk",
     "dashboards/test_live.py": "transformers",
     "cli/test_run.py": "openai",
+    "cli/test_top.py": "openai",
     "demo": "openai",
     "demo/test_local.py": "transformers",
     "docs": "openai",

@@ -53,6 +53,32 @@ def path(command: _Command) -> _Command:
     )(command)
 
 
+def listen(command: _Command) -> _Command:
+    """Give *command* the option ``--listen``."""
+    return click.option(
+        "--listen",
+        type=click.IntRange(0, 65_535),
+        metavar="PORT",
+        help="Take OTLP over HTTP from programs on 127.0.0.1:PORT into the store; 0: a free port.",
+    )(command)
+
+
+@contextmanager
+def listening(where: Path, port: int | None) -> Iterator[int | None]:
+    """Receive into the store meanwhile; the port, None where none was asked for.
+
+    Raises:
+        ConfigError: If the port cannot be listened on.
+    """
+    if port is None:
+        yield None
+        return
+    from llmwatch.view.receive import Receiver
+
+    with Receiver(where, port) as receiver:
+        yield receiver.port
+
+
 def where(given: Path | None) -> Path:
     """The folder of the store."""
     if given is not None:

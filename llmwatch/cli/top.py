@@ -29,12 +29,14 @@ PLAIN_WIDTH = 120
     metavar="TIME",
     help="How far back to look: 90s, 15m, 2h, 7d, all.",
 )
+@stored.listen
 @click.option("--once", is_flag=True, help="Print one look as plain text, and end.")
-def top(path: Path | None, since: float, once: bool) -> None:
+def top(path: Path | None, since: float, listen: int | None, once: bool) -> None:
     """Watch operations, machine, layers and drift in the terminal.
 
     Reads the local store, to which programs write that send nowhere else; while they run, what
-    they do shows within seconds. ? lists the keys. Needs the extra 'top'.
+    they do shows within seconds. With --listen also what others send, in any language:
+    OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:PORT. ? lists the keys. Needs the extra 'top'.
 
     With --once, or where the output is no terminal, one look is printed as plain text.
     """
@@ -44,17 +46,20 @@ def top(path: Path | None, since: float, once: bool) -> None:
     where = stored.where(path)
     at = Look(back=None if since == float("inf") else since)
     if once or not sys.stdout.isatty():
+        if listen is not None:
+            raise click.UsageError("--listen needs a terminal, and cannot go with --once.")
         print_once(where, at)
     else:
-        run(where, at)
+        with stored.listening(where, listen) as port:
+            run(where, at, port)
 
 
-def run(where: Path, at: Look) -> None:
+def run(where: Path, at: Look, port: int | None) -> None:
     """Fill the terminal until the user leaves."""
     from llmwatch.view.store import open_view
     from llmwatch.view.top.app import Top
 
-    Top(lambda progress: open_view(where, progress), where=where, at=at).run()
+    Top(lambda progress: open_view(where, progress), where=where, at=at, port=port).run()
 
 
 def print_once(where: Path, at: Look) -> None:
