@@ -19,7 +19,7 @@ from llmwatch.measure.portrait import ContextPoint, LayerFacts, Portrait, patter
 Evidence = Mapping[str, float | int | str]
 
 TIME_BEYOND_FLOPS: Final = 2.0
-"""Share of time over share of FLOPs …"""
+"""Share of time over share of FLOPs, or of bytes where there are no FLOPs …"""
 TIME_EXCESS: Final = 0.05
 """… and the one minus the other."""
 OUTLIER: Final = 1.5
@@ -107,26 +107,36 @@ def find(portrait: Portrait) -> tuple[Finding, ...]:
 
 
 def time_beyond_flops(portrait: Portrait) -> Iterator[Finding]:
-    """Layers in the same place that together take far more of the time than of the FLOPs."""
+    """Layers in the same place that together take far more of the time than of the FLOPs.
+
+    Layers without FLOPs (norms, activation functions, position embeddings) move memory: they are
+    measured by their share of the bytes.
+    """
     for (phase, place), group in _groups(portrait.layers):
-        if any(each.flops_share is None for each in group):
+        flops = _sum(each.flops_share for each in group)
+        if flops is None:
             continue
+        kind, due, work = "time_beyond_flops", flops, f"{flops:.1%} of the FLOPs"
+        if not flops:
+            moved = _sum(each.bytes_share for each in group)
+            if moved is None:
+                continue
+            kind, due = "time_beyond_bytes", moved
+            work = f"no FLOPs and {moved:.1%} of the bytes"
         share = sum(each.share for each in group)
-        flops = sum(each.flops_share or 0.0 for each in group)
-        if share - flops < TIME_EXCESS or share < TIME_BEYOND_FLOPS * flops:
+        if share - due < TIME_EXCESS or share < TIME_BEYOND_FLOPS * due:
             continue
         yield Finding(
-            "time_beyond_flops",
+            kind,
             place,
             None,
             phase,
             share,
-            flops,
-            f"{place or 'what is outside all layers'} takes {share:.0%} of {phase} time for "
-            f"{flops:.1%} of the FLOPs",
+            max(TIME_BEYOND_FLOPS * due, due + TIME_EXCESS),
+            f"{place or 'what is outside all layers'} takes {share:.0%} of {phase} time for {work}",
             {
                 "time_share": share,
-                "flops_share": flops,
+                ("bytes_share" if kind == "time_beyond_bytes" else "flops_share"): due,
                 "seconds": sum(each.seconds for each in group),
                 "layers": len(group),
                 "type": group[0].type,
@@ -463,6 +473,13 @@ def _groups(
         groups.setdefault((each.phase, pattern(each.layer), each.type), []).append(each)
     for (phase, place, _), group in groups.items():
         yield (phase, place if len(group) > 1 else group[0].layer), group
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    """None where one of them is not known."""
+    found = list(values)
+    known = [each for each in found if each is not None]
+    return sum(known) if len(known) == len(found) else None
 
 
 def _by_context(point: ContextPoint) -> tuple[str, int]:

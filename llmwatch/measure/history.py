@@ -14,7 +14,7 @@ from statistics import median
 from llmwatch.measure.layers import Layer, LayerSample
 from llmwatch.measure.portrait import ContextPoint, ForwardFacts, LayerFacts, role
 from llmwatch.measure.roofline import Roof, place
-from llmwatch.measure.work import Given, Works
+from llmwatch.measure.work import NOTHING, Amount, Given, Works
 
 KEPT = 64
 """Forwards of each phase that are kept."""
@@ -129,22 +129,22 @@ def _layers(
     parameters: Mapping[str, int],
     roof: Roof | None,
 ) -> Iterable[LayerFacts]:
-    known = [
-        (each, work)
-        for each in kept
-        if each.given is not None and (work := works.get(each.given)) is not None
-    ]
+    known = [(each, work) for each in kept if (work := _work(phase, each, works)) is not None]
     whole = sum(each.seconds for each in kept)
-    all_flops = sum(amount.flops for _, work in known for amount in work.values())
+    everything = [amount for _, work in known for amount in work.values()]
+    all_flops = sum(each.flops for each in everything)
+    all_bytes = sum(each.touched for each in everything)
     seen = dict.fromkeys(layer for each in kept for layer in each.layers)
     for order, layer in enumerate(seen):
         mine = [each.layers[layer] for each in kept if layer in each.layers]
-        flops = moved = rate = share = where = None
+        flops = moved = rate = share = bytes_share = where = None
         if known:
             amounts = [work[layer.name] for _, work in known if layer.name in work]
             flops = sum(each.flops for each in amounts)
             moved = sum(each.moved for each in amounts)
             share = flops / all_flops if all_flops else None
+            touched = sum(each.touched for each in amounts)
+            bytes_share = touched / all_bytes if all_bytes else None
             spent = sum(each.layers[layer].seconds for each, _ in known if layer in each.layers)
             where = None if roof is None else place(roof, flops, moved, spent)
             rate = flops / spent if spent else None
@@ -162,10 +162,27 @@ def _layers(
             parameters.get(layer.name, 0),
             flops,
             share,
+            bytes_share,
             moved,
             rate,
             where,
         )
+
+
+def _work(phase: str, forward: _Forward, works: Works) -> dict[str, Amount] | None:
+    """The work of each layer; None: not known."""
+    found = None if forward.given is None else works.get(forward.given)
+    if found is None or phase != "backward":
+        return found
+    names = {layer.name for layer in forward.layers}
+    back: dict[str, Amount] = {}
+    for name, amount in found.items():
+        if amount.backward is None:
+            return None
+        # The time of layers that could not be told apart is that of the layer around them.
+        here = next(above for above in (name, *reversed([*_above(name)]), "") if above in names)
+        back[here] = back.get(here, NOTHING).plus(Amount(amount.backward, 0.0))
+    return back
 
 
 def _contexts(phase: str, kept: list[_Forward]) -> Iterable[ContextPoint]:

@@ -77,6 +77,8 @@ class LayerFacts:
     flops: float | None = None
     """Of its own, for one forward."""
     flops_share: float | None = None
+    bytes_share: float | None = None
+    """Of the bytes of the operands and results of all operations, norms and sums too."""
     moved: float | None = None
     """Bytes of the operands and results of its products, for one forward."""
     rate: float | None = None

@@ -9,7 +9,7 @@ were counted themselves are known.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Hashable, Mapping
 from typing import NamedTuple
 
@@ -33,7 +33,31 @@ class Amount(NamedTuple):
 
     flops: float
     moved: float
-    """Bytes."""
+    """Bytes of the operands and results of what those are of."""
+    touched: float = 0.0
+    """Bytes of the operands and results of all operations: of norms and sums, too."""
+    backward: float | None = 0.0
+    """FLOPs of its backward pass; None: not known."""
+
+    def plus(self, other: Amount, times: float = 1.0) -> Amount:
+        """Both together, the other so many times."""
+        back = None
+        if self.backward is not None and other.backward is not None:
+            back = self.backward + times * other.backward
+        return Amount(
+            self.flops + times * other.flops,
+            self.moved + times * other.moved,
+            self.touched + times * other.touched,
+            back,
+        )
+
+    def positive(self) -> Amount:
+        """Without what rounding leaves below zero."""
+        back = None if self.backward is None else max(self.backward, 0.0)
+        return Amount(max(self.flops, 0.0), max(self.moved, 0.0), max(self.touched, 0.0), back)
+
+
+NOTHING = Amount(0.0, 0.0)
 
 
 class Given(NamedTuple):
@@ -64,6 +88,7 @@ class Works:
 
     def __init__(self) -> None:
         self._kinds: OrderedDict[Hashable, _Kind] = OrderedDict()
+        self._hopeless: deque[Hashable] = deque(maxlen=MOST_KINDS)
 
     def __bool__(self) -> bool:
         return bool(self._kinds)
@@ -81,8 +106,14 @@ class Works:
         if len(self._kinds) > MOST_KINDS:
             self._kinds.popitem(last=False)
 
+    def give_up(self, given: Given) -> None:
+        """Nothing was there to be counted in a forward: forwards of its kind stay unknown."""
+        self._hopeless.append(given.kind)
+
     def wants(self, given: Given) -> bool:
         """Whether a forward should be counted: it is not known, or the first that was foreseen."""
+        if given.kind in self._hopeless:
+            return False
         kind = self._kinds.get(given.kind)
         return kind is None or kind.wants(given)
 
@@ -134,10 +165,8 @@ class _Kind:
         return weights if np.allclose(made, terms / scale, rtol=1e-6, atol=1e-9) else None
 
     def _sum(self, weights: Floats) -> dict[str, Amount]:
-        found: dict[str, list[float]] = {}
+        found: dict[str, Amount] = {}
         for weight, layers in zip(weights.tolist(), self._counted.values(), strict=True):
             for name, amount in layers.items():
-                sums = found.setdefault(name, [0.0, 0.0])
-                sums[0] += weight * amount.flops
-                sums[1] += weight * amount.moved
-        return {name: Amount(max(f, 0.0), max(m, 0.0)) for name, (f, m) in found.items()}
+                found[name] = found.get(name, NOTHING).plus(amount, weight)
+        return {name: amount.positive() for name, amount in found.items()}

@@ -77,10 +77,10 @@ def test_nothing_is_found_where_nothing_is_known():
 @pytest.mark.parametrize(
     ("share", "flops", "found"),
     [
-        (0.12, 0.0, True),
+        (0.12, 0.01, True),
         (0.12, 0.06, True),
         (0.12, 0.07, False),
-        (0.04, 0.0, False),
+        (0.04, 0.01, False),
         (0.5, 0.3, False),
     ],
 )
@@ -100,6 +100,26 @@ def test_time_beyond_flops_is_found_for_siblings_together(share, flops, found):
     )
     assert finding.value == pytest.approx(share)
     assert finding.evidence["layers"] == 4
+
+
+@pytest.mark.parametrize(
+    ("share", "moved", "found"), [(0.12, 0.06, True), (0.12, 0.07, False), (0.12, None, False)]
+)
+def test_layers_without_flops_are_measured_by_their_bytes(share, moved, found):
+    """A norm does no products: that it takes more than 0 % of the time says nothing."""
+    each = None if moved is None else moved / 4
+    group = tuple(
+        layer(f"h.{at}.norm", block=at, share=share / 4, flops_share=0.0, bytes_share=each)
+        for at in range(4)
+    )
+    if not found:
+        assert find(Portrait("m", group)) == ()
+        return
+    finding = only(Portrait("m", group))
+    assert (finding.kind, finding.layer) == ("time_beyond_bytes", "h.*.norm")
+    assert finding.value >= finding.threshold
+    assert finding.text == "h.*.norm takes 12% of prefill time for no FLOPs and 6.0% of the bytes"
+    assert finding.evidence["bytes_share"] == pytest.approx(moved)
 
 
 def test_without_flops_nothing_is_said_of_them():
@@ -126,7 +146,12 @@ def test_a_few_forwards_tell_no_outliers():
 
 def test_siblings_are_of_one_class():
     group = tuple(
-        layer(str(at), type="Linear" if at % 2 else "ReLU", share=0.1, flops_share=0.5 * (at % 2))
+        layer(
+            str(at),
+            type="Linear" if at % 2 else "ReLU",
+            share=0.1,
+            flops_share=0.01 + 0.5 * (at % 2),
+        )
         for at in range(2)
     )
     assert [each.layer for each in find(Portrait("m", group))] == ["0"]

@@ -81,15 +81,16 @@ class Analysis(Observer):
         """Count the work of the forward that begins, if it is not known.
 
         Never of two sampled forwards in a row, nor of one that was asked for: one whose work is
-        counted is not timed.
+        counted is not timed. Never of a model of which something was compiled: its work is not
+        known then, as no operation in there passes by anybody.
         """
         just, self._just_counted = self._just_counted, False
-        if just or beginning.asked or not self._flops:
+        if just or beginning.asked or beginning.compiled or not self._flops:
             return None
         now = perf_counter()
         if now - self._counted_at < COUNT_EVERY:
             return None
-        given = beginning.inputs.given
+        given = beginning.given
         if given is None or not self.works.wants(given):
             return None
         self._counted_at, self._just_counted = now, True
@@ -98,7 +99,7 @@ class Analysis(Observer):
     def sampled(self, beginning: Beginning, sample: LayerSample) -> None:
         """Take in the times of a sampled forward or backward pass."""
         self.taken += 1
-        self.history.add(sample, beginning.inputs.given)
+        self.history.add(sample, beginning.given)
         if sample.phase not in ("decode", "backward"):
             # In decode a cache grows as it should.
             memory = _memory(sample.device)

@@ -6,6 +6,7 @@ hooks the modules of all threads, and so cannot run in a process that serves.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from torch.utils import flop_counter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from llmwatch._guard import Guard
-from llmwatch.measure.work import Amount, Given, Works
+from llmwatch.measure.work import NOTHING, Amount, Given, Works
 from llmwatch.sources.torch_layers.describe import tensors
 from llmwatch.sources.torch_layers.observe import Look
 
@@ -38,13 +39,64 @@ def formulas() -> dict[Any, Callable[..., int]]:
     return known
 
 
+_aten = torch.ops.aten
+FACTORS = {
+    **dict.fromkeys((_aten.mm, _aten.bmm, _aten.convolution, _aten._convolution), slice(0, 2)),
+    **dict.fromkeys((_aten.addmm, _aten.baddbmm), slice(1, 3)),
+}
+"""Where the two factors of a product are among its arguments."""
+ATTENTIONS = frozenset(
+    (
+        _aten._scaled_dot_product_efficient_attention,
+        _aten._scaled_dot_product_flash_attention,
+        _aten._scaled_dot_product_flash_attention_for_cpu,
+        _aten._scaled_dot_product_cudnn_attention,
+    )
+)
+
+
+UNKNOWN = re.compile(
+    r"(^|_)b?mm($|_)|matmul|gem[mv]|(?<!upsample_)(?<!bi)(?<!tri)linear|conv(\d|olution|_)"
+    r"|attention|attn|lstm|gru|transformer_encoder"
+)
+"""Operations that do such work, but for which nobody has a formula: those of quantised layers,
+among others."""
+
+
+def backward_flops(operation: Any, args: tuple[Any, ...], flops: int) -> int | None:
+    """FLOPs that the backward pass of an operation will take.
+
+    The gradient of a factor costs as much as the product. Attention computes its scores again.
+
+    Args:
+        operation: What was done, with a formula.
+        args: What it was given.
+        flops: What it took.
+
+    Returns:
+        None where that is not known: it is done again in the backward pass, or is of a kind
+        without a formula.
+    """
+    factors = args[:3] if operation in ATTENTIONS else args[FACTORS.get(operation, slice(0, 2))]
+    wanted = sum(isinstance(each, Tensor) and each.requires_grad for each in factors)
+    if not wanted:
+        return 0
+    if not torch.is_grad_enabled() or torch._C._autograd._top_saved_tensors_default_hooks(True):
+        return None  # activation checkpointing: who knows how often
+    if operation in ATTENTIONS:
+        query, key, value = (each.shape for each in factors)
+        out = (*query[:3], value[3])
+        return int(flop_counter.sdpa_backward_flop_count(out, query, key, value))
+    return wanted * flops if operation in FACTORS else None
+
+
 class Counter(TorchDispatchMode):  # type: ignore[misc] # torch does not type it
     """Counts what runs on this thread inside ``with counter:``.
 
     FLOPs are those of matrix products, convolutions and attention; causal attention is counted in
     full. Bytes are the operands and results of the same operations, each moved once: weights,
     activations and the cache that attention reads. What else reads memory (norms, sums,
-    activation functions) is not counted, so bytes are a lower bound.
+    activation functions) is counted by itself: fused into one, it would move much less.
 
     Under any dispatch mode PyTorch may take another of its ways to the same result:
     `nn.MultiheadAttention` in inference mode then differs in the last bit.
@@ -58,6 +110,12 @@ class Counter(TorchDispatchMode):  # type: ignore[misc] # torch does not type it
         super().__init__()
         self.flops = 0
         self.moved = 0
+        self.touched = 0
+        """Bytes of the operands and results of all operations, but for views."""
+        self.backward: int | None = 0
+        """FLOPs of the backward pass; None: not known."""
+        self.unknown = False
+        """Whether there was work that cannot be counted: then nothing is known of the whole."""
         self._formulas = formulas()
 
     def __torch_dispatch__(
@@ -69,13 +127,20 @@ class Counter(TorchDispatchMode):  # type: ignore[misc] # torch does not type it
     ) -> Any:
         """Run one operation, and count it."""
         kwargs = kwargs or {}
-        formula = self._formulas.get(getattr(func, "_overloadpacket", func))
+        operation = getattr(func, "_overloadpacket", func)
+        formula = self._formulas.get(operation)
         if formula is None:
             return self._run(func, args, kwargs)
         out = func(*args, **kwargs)
         with _COUNT:
-            self.flops += formula(*args, **kwargs, out_val=out)
-            self.moved += sum(each.nbytes for each in tensors((args, kwargs))) + _first_bytes(out)
+            flops = formula(*args, **kwargs, out_val=out)
+            moved = _bytes(args, kwargs, out)
+            self.flops += flops
+            self.moved += moved
+            self.touched += moved
+            if self.backward is not None:
+                back = backward_flops(operation, args, flops)
+                self.backward = None if back is None else self.backward + back
         return out
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -85,12 +150,22 @@ class Counter(TorchDispatchMode):  # type: ignore[misc] # torch does not type it
                 out = func.decompose(*args, **kwargs)
             if out is not NotImplemented:
                 return out
-        return func(*args, **kwargs)
+        out = func(*args, **kwargs)
+        with _COUNT:
+            if not getattr(func, "is_view", False):
+                self.touched += _bytes(args, kwargs, out)
+            if UNKNOWN.search(func.__name__.partition(".")[0]):
+                self.unknown = True
+        return out
 
 
-def _first_bytes(out: Any) -> int:
-    """Bytes of the result itself; attention also returns what only its backward needs."""
-    return next((each.nbytes for each in tensors(out)), 0)
+def _bytes(args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any) -> int:
+    """Bytes of what an operation is given and of what it gives.
+
+    Of several results the first: attention also returns what only its backward needs.
+    """
+    given = sum(each.nbytes for each in tensors((args, kwargs)))
+    return int(given + next((each.nbytes for each in tensors(out)), 0))
 
 
 class Counting(Look):
@@ -110,7 +185,7 @@ class Counting(Look):
         self._open: list[tuple[int, Amount, Amount]] = []
         """Layers that were entered: number, what was counted by then, and of that what was counted
         inside layers by now."""
-        self._inside = Amount(0.0, 0.0)
+        self._inside = NOTHING
         self._found: dict[str, Amount] = {}
 
     def enter(
@@ -118,7 +193,7 @@ class Counting(Look):
     ) -> None:
         """Note what was counted by now."""
         self._open.append((number, self._now, self._inside))
-        self._inside = Amount(0.0, 0.0)
+        self._inside = NOTHING
 
     def leave(
         self, number: int, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
@@ -130,26 +205,21 @@ class Counting(Look):
                 break
         else:
             return
-        total = _less(self._now, before)
-        self._add(self._layers[number].name, _less(total, self._inside))
-        self._inside = _more(inside, total)
+        total = self._now.plus(before, -1)
+        name = self._layers[number].name
+        self._found[name] = self._found.get(name, NOTHING).plus(total.plus(self._inside, -1))
+        self._inside = inside.plus(total)
 
     def end(self, sample: LayerSample | None) -> None:
         """Tell of the forward, if it came to its end."""
-        if self._found and not self._open:
+        if not self._found or self._open:
+            return
+        if self._counter.flops and not self._counter.unknown:
             self._works.add(self._given, self._found)
+        else:
+            self._works.give_up(self._given)
 
     @property
     def _now(self) -> Amount:
-        return Amount(self._counter.flops, self._counter.moved)
-
-    def _add(self, name: str, own: Amount) -> None:
-        self._found[name] = _more(self._found.get(name, Amount(0.0, 0.0)), own)
-
-
-def _more(one: Amount, other: Amount) -> Amount:
-    return Amount(one.flops + other.flops, one.moved + other.moved)
-
-
-def _less(one: Amount, other: Amount) -> Amount:
-    return Amount(one.flops - other.flops, one.moved - other.moved)
+        counter = self._counter
+        return Amount(counter.flops, counter.moved, counter.touched, counter.backward)

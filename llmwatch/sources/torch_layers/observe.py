@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from llmwatch.measure.layers import Layer, LayerSample
+    from llmwatch.measure.work import Given
     from llmwatch.sources.torch_layers.given import Inputs
 
 
@@ -28,6 +29,16 @@ class Beginning(NamedTuple):
     """Whether it is recorded for a backward pass."""
     asked: bool = False
     """Whether somebody asked for this one: it is to be timed."""
+    compiled: bool = False
+    """Whether something in the model was compiled: nobody sees what runs in there."""
+
+    @property
+    def given(self) -> Given | None:
+        """What its work depends on; None where that is not known."""
+        given = self.inputs.given
+        if given is None or not self.grad:
+            return given
+        return given._replace(kind=("grad", given.kind))
 
 
 class Look:

@@ -72,7 +72,9 @@ class Tree:
         self._inside = _picked(inside)
         self._many = list(map(len, map(_children, self._below(modules))))
         self.plain = not self._compiled
-        """Whether no module of it was compiled."""
+        """Whether `compile()` was called on no module of it."""
+        self.compiled = not self.plain or any(map(is_optimized, modules))
+        """Whether something in it was compiled."""
 
     def modules(self) -> Sequence[nn.Module] | None:
         """The watched modules, by number; None if the model is not what it was any more.
@@ -135,11 +137,12 @@ def is_compiled(module: nn.Module) -> bool:
 
 def is_opaque(module: nn.Module) -> bool:
     """Whether nothing inside it may be touched."""
-    return (
-        is_compiled(module)
-        or isinstance(module, torch.jit.ScriptModule)
-        or hasattr(type(module), "_opt_mod_attributes")  # what `torch.compile(module)` returns
-    )
+    return is_compiled(module) or isinstance(module, torch.jit.ScriptModule) or is_optimized(module)
+
+
+def is_optimized(module: nn.Module) -> bool:
+    """Whether it is what `torch.compile(module)` returns."""
+    return hasattr(type(module), "_opt_mod_attributes")
 
 
 def plan(model: nn.Module, selection: Selection) -> Plan:

@@ -310,6 +310,7 @@ class LayerWatcher:
             inputs_of(args, kwargs),
             torch.is_grad_enabled(),
             asked,
+            layout.plan.tree.compiled,
         )
         looks = self._looks(beginning)
         passing = None

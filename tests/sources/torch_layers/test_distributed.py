@@ -17,7 +17,7 @@ import json, sys
 import torch, torch.distributed as dist
 from llmwatch import watch_layers
 from llmwatch.testing import capture
-from tests.sources.torch_layers.models import IDS, tower
+from tests.sources.torch_layers.models import IDS, Block, tower
 
 rank, kind, store = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 torch.set_num_threads(1)
@@ -26,6 +26,12 @@ def wrapped():
     model = tower().train()
     if kind == "ddp":
         return torch.nn.parallel.DistributedDataParallel(model)
+    if kind == "fsdp1":
+        from torch.distributed.fsdp import FullyShardedDataParallel
+        from torch.distributed.fsdp.wrap import ModuleWrapPolicy
+        return FullyShardedDataParallel(
+            model, auto_wrap_policy=ModuleWrapPolicy({Block}), device_id=torch.device("cpu")
+        )
     from torch.distributed.fsdp import fully_shard
     mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (2,))
     for block in model.blocks:
@@ -58,7 +64,7 @@ print(json.dumps({
 
 @pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="PyTorch without distributed")
-@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+@pytest.mark.parametrize("kind", ["ddp", "fsdp1", "fsdp2"])
 def test_two_ranks(kind, tmp_path):
     """Gradients are those of an unwatched run; forward and backward are timed on both."""
     ranks = [

@@ -98,7 +98,7 @@ def test_time_that_is_not_work_is_found():
     with torch.inference_mode(), watch_layers(model, "all", every=1) as watcher:
         for _ in range(6):
             model(torch.ones(2, 8))
-    found = [each for each in watcher.report().findings if each.kind == "time_beyond_flops"]
+    found = [each for each in watcher.report().findings if each.kind == "time_beyond_bytes"]
     assert "1" in [each.layer for each in found]
 
 
