@@ -243,6 +243,31 @@ def test_a_model_that_accelerate_offloads(watch, first):
 
 
 @pytest.mark.skipif(find_spec("accelerate") is None, reason="needs accelerate")
+@pytest.mark.parametrize("layers", ["blocks", "all"])
+def test_a_model_that_accelerate_dispatches(watch, layers, tmp_path):
+    """Parts in memory and parts on disk: the time to bring those counts for the layer, here some
+    blocks; each has its device between calls and during them."""
+    from accelerate import dispatch_model
+
+    model = llama()
+    plain = answer(model)
+    places = dict.fromkeys(("model.embed_tokens", "model.rotary_emb", "model.norm"), "cpu")
+    places |= {"lm_head": "cpu", "model.layers.0": "cpu"}
+    places |= {"model.layers.1": "disk", "model.layers.2": "disk"}
+    model.lm_head.weight = nn.Parameter(model.lm_head.weight.detach().clone())  # not tied
+    dispatch_model(model, places, main_device="cpu", offload_dir=tmp_path, force_hooks=True)
+    theirs = [vars(each).get("forward") for each in model.modules()]
+    assert any(each.is_meta for each in model.model.layers[1].parameters())
+    with watch(model, layers) as watcher:
+        assert torch.equal(answer(model), plain)
+    assert {each.device for each in watcher.samples} == {"cpu"}
+    assert all(blocks_of(each) == [0, 1, 2] for each in watcher.samples)
+    assert left_behind(model) == []
+    assert [vars(each).get("forward") for each in model.modules()] == theirs
+    assert all(each.is_meta for each in model.model.layers[1].parameters())
+
+
+@pytest.mark.skipif(find_spec("accelerate") is None, reason="needs accelerate")
 def test_a_hook_that_is_added_during_the_watching(watch):
     from accelerate.hooks import ModelHook, add_hook_to_module, remove_hook_from_module
 
