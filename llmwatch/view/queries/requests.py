@@ -82,8 +82,10 @@ def one(rows: sqlite3.Connection, where: Path, trace_id: str, span_id: str) -> R
     if found is None:
         return None
     row = _row(found)
-    spans = sorted(_spans(rows, where, trace), key=lambda span: span.start)
-    inside = list(_inside(spans, row.span_id))
+    found_spans = list(_spans(rows, where, trace))
+    above = _above(found_spans)
+    spans = sorted(found_spans, key=lambda span: (span.start, len(above[span.span_id])))
+    inside = list(_inside(spans, row.span_id, above))
     if not inside:
         return None
     return Request(
@@ -107,17 +109,28 @@ def _machine(rows: sqlite3.Connection, trace: bytes | None, own: bytes | None) -
     return around(rows, MACHINE, start, end, resource)
 
 
-def _inside(spans: Sequence[StoredSpan], span_id: str) -> Iterator[StoredSpan]:
+def _above(spans: Sequence[StoredSpan]) -> dict[str, list[str]]:
+    """Ids of the spans that each is in, innermost first; parents that are unknown end it."""
+    parents = {span.span_id: span.parent_id for span in spans}
+    found: dict[str, list[str]] = {}
+    for own, parent in parents.items():
+        chain: list[str] = []
+        while parent in parents and parent not in chain and parent is not None:
+            chain.append(parent)
+            parent = parents[parent]
+        found[own] = chain
+    return found
+
+
+def _inside(
+    spans: Sequence[StoredSpan], span_id: str, above: dict[str, list[str]]
+) -> Iterator[StoredSpan]:
     """One span and those that are the same operation seen by a server, outermost first."""
     own = next((span for span in spans if span.span_id == span_id), None)
-    if own is None:
-        return
-    yield own
-    below = {span_id}
-    for span in spans:  # by start: parents come before their children
-        if span.parent_id in below:
-            below.add(span.span_id)
-            if _kind(span) == _kind(own):
+    if own is not None:
+        yield own
+        for span in spans:
+            if span_id in above[span.span_id] and _kind(span) == _kind(own):
                 yield span
 
 
