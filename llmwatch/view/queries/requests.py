@@ -113,12 +113,11 @@ def _above(spans: Sequence[StoredSpan]) -> dict[str, list[str]]:
     """Ids of the spans that each is in, innermost first; parents that are unknown end it."""
     parents = {span.span_id: span.parent_id for span in spans}
     found: dict[str, list[str]] = {}
-    for own, parent in parents.items():
-        chain: list[str] = []
-        while parent in parents and parent not in chain and parent is not None:
-            chain.append(parent)
-            parent = parents[parent]
-        found[own] = chain
+    for own in list(parents):
+        above, chain = parents.get(own), found.setdefault(own, [])
+        while above is not None and above in parents and above not in chain:
+            chain.append(above)
+            above = parents[above]
     return found
 
 
