@@ -98,7 +98,7 @@ class Config:
     SDK's own limit, 2000."""
     export_interval: float | None = None
     """Seconds between two metric exports; else ``OTEL_METRIC_EXPORT_INTERVAL``."""
-    prometheus_port: range | None = None
+    prometheus_port: str | None = None
     """Serve metrics to Prometheus at ``/metrics`` on this port, besides whatever else is
     configured; ``"9464-9471"``: on the first of these that is free, so that each worker of a server
     takes its own. Needs the extra ``prometheus``."""
@@ -389,12 +389,13 @@ def _backend(value: Any, where: str) -> Backend:
     return backend
 
 
-def _ports(value: Any, where: str) -> range:
-    first, dash, last = str(value).partition("-")
+def _ports(value: Any, where: str) -> str:
+    text = str(value).strip()
+    first, dash, last = text.partition("-")
     if not isinstance(value, bool) and first.isdecimal() and (last.isdecimal() or not dash):
         ports = range(int(first), int(last or first) + 1)
         if ports and ports[0] >= 1 and ports[-1] <= 65_535:
-            return ports
+            return text
     raise _wrong(where, value, "give a port from 1 to 65535, or a range like '9464-9471'.")
 
 

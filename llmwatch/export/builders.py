@@ -14,6 +14,7 @@ from functools import partial
 from inspect import signature
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
+from weakref import WeakKeyDictionary
 
 from opentelemetry import metrics
 
@@ -220,9 +221,23 @@ def _meter_provider(config: Config, names: list[str]) -> Build:
         if config.series_limit is not None:
             for each in readers:
                 _limit_series(each, config.series_limit)
-        return MeterProvider(readers, resource, shutdown_on_exit=False)
+        provider = MeterProvider(readers, resource, shutdown_on_exit=False)
+        _ports[provider] = [each.release for each in readers if hasattr(each, "release")]
+        return provider
 
     return build_provider
+
+
+def release(provider: Any) -> None:
+    """Free at once the port at which Prometheus asks a provider of ours, if there is one.
+
+    Closing the provider takes as long as its exporters do, and the next one may want that port.
+    """
+    for free in _ports.pop(provider, ()):
+        free()
+
+
+_ports: WeakKeyDictionary[Any, list[Callable[[], None]]] = WeakKeyDictionary()
 
 
 def _limit_series(reader: MetricReader, limit: int) -> None:

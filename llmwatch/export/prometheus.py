@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from socket import SHUT_RDWR
 from threading import Lock
 from typing import Any
 
@@ -39,12 +41,17 @@ def serving(config: Config) -> Callable[[], PrometheusReader]:
     """
     build = partial(PrometheusReader, host=config.prometheus_host)
     if config.prometheus_port is not None:
-        return partial(build, "prometheus_port", config.prometheus_port, OneAtATime())
+        return partial(build, "prometheus_port", _range(config.prometheus_port), OneAtATime())
     setting = "OTEL_EXPORTER_PROMETHEUS_PORT"
     text = os.environ.get(setting, "").strip() or "9464"
     if not text.isdecimal() or not 1 <= int(text) <= 65_535:
         raise ConfigError(f"{setting}={text!r} cannot be used: give a port from 1 to 65535.")
-    return partial(build, setting, range(int(text), int(text) + 1), REGISTRY)
+    return partial(build, setting, _range(text), REGISTRY)
+
+
+def _range(text: str) -> range:
+    first, _, last = text.partition("-")
+    return range(int(first), int(last or first) + 1)
 
 
 class OneAtATime(CollectorRegistry):
@@ -89,11 +96,17 @@ class PrometheusReader(PrometheusMetricReader):
         self._forget = on_fork(self._leave)
 
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
-        """Stop serving; the port is free then."""
+        """Stop serving."""
         super().shutdown(timeout_millis, **kwargs)
+        self.release()
+
+    def release(self) -> None:
+        """Free the port, in milliseconds; what is asked just now is still answered."""
         self._forget()
         server, self._server = self._server, None
         if server is not None:
+            with suppress(OSError):  # some systems know this of connections only
+                server.socket.shutdown(SHUT_RDWR)  # wakes the thread that waits for connections
             server.shutdown()
             server.server_close()
 

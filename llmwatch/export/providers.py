@@ -71,6 +71,8 @@ class Providers:
         """Flush and close those that llmwatch built, within *timeout* seconds; True as above."""
         deadline, lost = monotonic() + timeout, dropped_counts()
         ours = (*map(self.of, sorted(self.owned)), *self.retired)
+        for provider in ours:
+            builders.release(provider)
         calls = [Call(provider.shutdown) for provider in ours if hasattr(provider, "shutdown")]
         for call in calls:
             call.start()

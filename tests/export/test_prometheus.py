@@ -73,6 +73,21 @@ class TestAsked:
                 served(port)
             socket.create_server(("localhost", port)).close()  # nobody holds it
 
+    def test_the_port_is_free_at_once_whatever_the_collector_does(self, port: int) -> None:
+        with receivers.black_hole() as endpoint:
+            for limit in (7, 8, 9):  # other settings: all is built anew
+                llmwatch.instrument(
+                    sources=(),
+                    prometheus_port=port,
+                    endpoint=endpoint,
+                    flush_timeout=0.01,
+                    content_limit=limit,
+                )
+                call()
+                assert calls(port) == {"chat": 1}
+            llmwatch.shutdown(0)
+            socket.create_server(("localhost", port)).close()
+
     def test_a_histogram_of_ours_has_buckets_count_and_sum(self, port: int) -> None:
         llmwatch.instrument(sources=(), prometheus_port=port)
         for _ in range(3):
