@@ -28,6 +28,12 @@ SHOWS = {
     "embeddings.py": ["3 texts, 1536 dimensions, 19 tokens", "operation.duration: 2 calls"],
     "content.py": ["Write to (address) when", "Dear guest, the ferry leaves at nine."],
     "gpu.py": ["J per token"],
+    "volume.py": [
+        "request 7 was kept: errors",
+        "request 21 was kept: slow",
+        "request 33 was kept: flagged",
+        "counted:  60 calls",
+    ],
     "layers.py": ["backward 1.3      TransformerEncoderLayer", "forward  (model)"],
     "layers_generate.py": [
         "prefill  model.layers.0",
