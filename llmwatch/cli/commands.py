@@ -25,6 +25,7 @@ COMMANDS = {
     "report": ("llmwatch.cli.report:report", "Write what was recorded to one HTML file."),
     "rules": ("llmwatch.cli.rules:rules", "Write rules for Prometheus, with runbooks."),
     "run": ("llmwatch.cli.run:run", "Run a program and watch it, without a change of its code."),
+    "store": ("llmwatch.cli.store:store", "Tell where the local store is, and what is in it."),
     "top": ("llmwatch.cli.top:top", "Watch operations live, in the terminal."),
     "ui": ("llmwatch.cli.ui:ui", "Show what was recorded on a local page."),
 }

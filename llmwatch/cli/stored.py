@@ -14,7 +14,7 @@ import click
 from llmwatch import config
 
 if TYPE_CHECKING:
-    from llmwatch.view.records import View
+    from llmwatch.view.store import StoreView
 
     Number = click.ParamType[float]
 else:
@@ -91,7 +91,7 @@ def where(given: Path | None) -> Path:
 
 
 @contextmanager
-def opened(where: Path) -> Iterator[View]:
+def opened(where: Path) -> Iterator[StoreView]:
     """The view of it, closed at the end; a bar on stderr where its index has to be made first."""
     from llmwatch.view.store import open_view
 

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from google.protobuf.json_format import ParseDict  # type: ignore[import-untyped]
 from google.protobuf.json_format import ParseError as JsonError
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
     ExportLogsServiceRequest,
     ExportLogsServiceResponse,

@@ -17,6 +17,7 @@ from llmwatch.export.index.files import (
     remove_index,
     temporary_index,
 )
+from llmwatch.view.about import About, about
 from llmwatch.view.queries import charts, findings, heat, lights, moments, requests, tables
 from llmwatch.view.records import (
     DriftLight,
@@ -28,7 +29,6 @@ from llmwatch.view.records import (
     Request,
     RequestRow,
     Series,
-    View,
 )
 
 Answer = TypeVar("Answer")
@@ -37,7 +37,7 @@ WAIT = 2.0
 """Seconds that a reader waits for whoever writes to the index."""
 
 
-def open_view(path: str | PathLike[str], progress: Progress | None = None) -> View:
+def open_view(path: str | PathLike[str], progress: Progress | None = None) -> StoreView:
     """Open the store at *path*, which need not exist yet.
 
     Its index is brought up to date first: at once where the programs that write to the store keep
@@ -145,6 +145,10 @@ class StoreView:
     def findings(self, by: Filter) -> list[Finding]:
         """Raised in that time, latest first."""
         return self._ask(lambda rows: findings.findings(rows, by))
+
+    def about(self) -> About:
+        """How much there is."""
+        return self._ask(lambda rows: about(rows, self._where))
 
     def close(self) -> None:
         """Let go of the index."""
