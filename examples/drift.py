@@ -101,9 +101,8 @@ def main() -> None:
     monitor.add(embed([question(False, chance) for _ in range(400)]))
     monitor.wait()
     for title, share in (("English", 0.0), ("one in five German", 0.2), ("English again", 0.0)):
-        for _ in range(8):
-            asked = [question(chance.random() < share, chance) for _ in range(30)]
-            monitor.add(embed(asked), ids=asked)
+        asked = [question(chance.random() < share, chance) for _ in range(240)]
+        monitor.add(embed(asked), ids=asked)
         print(f"{title}\n{monitor.status()}")
         if monitor.status().alarm:
             print(f"  to look at: {' '.join(monitor.status().keys[0].foreign_ids)}")
