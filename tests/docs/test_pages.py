@@ -89,3 +89,11 @@ def test_the_links_of_the_readme_lead_somewhere():
         links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (ROOT / name).read_text())
         broken = [link for link in links if not (ROOT / name).parent.joinpath(link).exists()]
         assert broken == []
+
+
+def test_every_key_of_the_terminal_is_on_its_page():
+    """The table is that of the keys that the app binds."""
+    keys = pytest.importorskip("llmwatch.view.top.keys", exc_type=ImportError)
+    table = page("how-to/top.md").partition("| key | does |")[2].partition("\n\n")[0]
+    shown = {key.shown for key in (*keys.TABLES, *keys.PANELS, *keys.REQUEST, *keys.APP)}
+    assert {key for key in re.findall(r"`([^`]+)`", table) if key != "tab"} == shown

@@ -82,7 +82,8 @@ class Heading:
 
     def line(self, width: int, span: float) -> Line:
         """A rule with the title."""
-        remark = f"{self.remark} " if self.remark else ""
+        room = max(width - len(self.title) - 2, 0)
+        remark = f"{fit(self.remark, room).rstrip()} " if self.remark else ""
         rule = "─" * max(width - len(self.title) - len(remark) - 1, 0)
         return [Piece(f"{self.title} ", "title"), Piece(remark + rule, "dim")]
 
