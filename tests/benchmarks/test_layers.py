@@ -98,6 +98,24 @@ def ratios(one, other, rounds: int, between=lambda: None) -> tuple[float, float]
     return median(times), median(found)
 
 
+def twins() -> tuple[Model, Model]:
+    """A model and its like."""
+    torch.manual_seed(0)
+    plain, watched = Model().eval(), Model().eval()
+    watched.load_state_dict(plain.state_dict())
+    return plain, watched
+
+
+def paired(rounds: int, **options: bool) -> tuple[float, float]:
+    """What sampling the blocks costs with these options."""
+    plain, watched = twins()
+    ids = torch.arange(TOKENS).reshape(1, -1)
+    with torch.inference_mode(), watch_layers(watched, every=1, **options) as watcher:
+        for model in (plain, watched) * 5:
+            model(ids)
+        return ratios(lambda: plain(ids), lambda: watched(ids), rounds, watcher.resolve)
+
+
 def test_a_forward_that_is_not_sampled(overhead, rounds):
     """Of a module that does nothing, so that nothing hides it."""
     plain, watched = nn.Identity(), nn.Identity()
@@ -132,9 +150,7 @@ def test_a_forward_that_is_not_sampled(overhead, rounds):
 def test_a_sampled_forward(overhead, rounds, layers, most):
     """Each forward of the watched model is sampled. What is summed up afterwards is no part of a
     forward: it is done between the turns, and has a row of its own."""
-    torch.manual_seed(0)
-    plain, watched = Model().eval(), Model().eval()
-    watched.load_state_dict(plain.state_dict())
+    plain, watched = twins()
     ids = torch.arange(TOKENS).reshape(1, -1)
     watcher = None if layers is None else watch_layers(watched, layers, every=1, flops=False)
     sums = []
@@ -174,6 +190,61 @@ def test_a_sampled_forward(overhead, rounds, layers, most):
             share,
             1.005,
         )
+
+
+def test_numbers(overhead, rounds):
+    """The health of what 24 blocks put out, on sampled forwards; at most one a second."""
+    took, ratio = paired(rounds, numbers=True, flops=False)
+    what = "layers: sampled, blocks, with the health of their numbers"
+    overhead("Inside", what, seconds(took * ratio), f"not watched: {seconds(took)}", ratio, 2.5)
+
+
+def test_known_work(overhead, rounds, monkeypatch):
+    """Of forwards whose work is known; what remains is to see that it is."""
+    from llmwatch.sources.torch_layers import analysis
+
+    monkeypatch.setattr(analysis, "COUNT_EVERY", 0.0)
+    took, ratio = paired(rounds, flops=True)
+    what = "layers: sampled, blocks, with their work, which is known"
+    overhead("Inside", what, seconds(took * ratio), f"not watched: {seconds(took)}", ratio, 1.05)
+
+
+def test_counting(overhead, rounds):
+    """Done for a handful of forwards, at most one a second."""
+    from llmwatch.sources.torch_layers.flops import Counter
+
+    plain, _ = twins()
+    ids = torch.arange(TOKENS).reshape(1, -1)
+
+    def count() -> None:
+        with Counter():
+            plain(ids)
+
+    with torch.inference_mode():
+        count()
+        took, ratio = ratios(lambda: plain(ids), count, max(rounds // 10, 3))
+    what = "layers: a forward whose work is counted, once for each shape"
+    overhead("Inside", what, seconds(took * ratio), f"not watched: {seconds(took)}", ratio, 20)
+
+
+@pytest.mark.parametrize("gradients", [False, True], ids=["times", "gradients"])
+def test_training(overhead, rounds, gradients):
+    """Forward and backward pass of each step are sampled."""
+    plain, watched = twins()
+    ids = torch.arange(TOKENS).reshape(1, -1)
+
+    def step(model: nn.Module) -> None:
+        model(ids).sum().backward()
+
+    with watch_layers(watched, every=1, flops=False, gradients=gradients) as watcher:
+        for model in (plain, watched) * 5:
+            step(model)
+        took, ratio = ratios(
+            lambda: step(plain), lambda: step(watched), max(rounds // 3, 5), watcher.resolve
+        )
+    what = "layers: a sampled training step, blocks" + (", with gradient norms" * gradients)
+    most = 2.0 if gradients else 1.25
+    overhead("Inside", what, seconds(took * ratio), f"not watched: {seconds(took)}", ratio, most)
 
 
 def test_memory_stays_over_many_sampled_forwards(overhead, request):
