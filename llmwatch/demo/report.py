@@ -5,6 +5,8 @@ Everything here comes from the files; only `truth` also looks at what the server
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -227,8 +229,19 @@ def files(where: Path) -> Text:
     return text
 
 
+def command() -> str:
+    """How ``llmwatch`` is called where the demo was: an environment of nox is on nobody's path."""
+    if shutil.which("llmwatch") is not None:
+        return "llmwatch"
+    python = Path(sys.executable)
+    shown = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
+    return f"{shown} -m llmwatch.cli"
+
+
 NEXT = """\
 [bold]Next[/]
+  in the terminal    [cyan]{llmwatch} top --path {where}[/]
+  as a page          [cyan]{llmwatch} ui --path {where}[/]
   in your program    [cyan]import llmwatch; llmwatch.instrument()[/]
   to a collector     [cyan]OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318[/] in its environment
   this server        [cyan]python -m llmwatch.demo.server[/] for programs of your own"""

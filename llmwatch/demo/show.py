@@ -30,7 +30,11 @@ class Show:
 
     def __enter__(self) -> Self:
         llmwatch.instrument(
-            service_name="llmwatch-demo", store_path=str(self.where), timeline=True, confidence=True
+            service_name="llmwatch-demo",
+            store_path=str(self.where),
+            timeline=True,
+            confidence=True,
+            layer_spans=6,
         )
         return self
 

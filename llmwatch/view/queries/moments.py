@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from itertools import groupby
 from math import ceil
+from operator import itemgetter
 from typing import Final
 
-from llmwatch.view.queries.selection import operations_where
+from llmwatch.view.queries.selection import Where, operations_where
 from llmwatch.view.records import Filter, Moments
 
 SECOND: Final = 10**9
@@ -19,49 +21,49 @@ WIDTHS: Final = (
 )
 """Seconds that people count in."""
 
-Row = tuple[int, int, float | None, int | None]
-"""When it ended, whether it failed, time to the first token, output tokens."""
-
 
 def moments(rows: sqlite3.Connection, by: Filter, points: int, now: int) -> Moments:
     """Operations by when they ended, from the first on, without what is nested."""
-    where = operations_where(rows, by)
-    found: list[Row] = rows.execute(
-        "SELECT end, outcome = 1, ttft, output FROM operations"
-        f" WHERE NOT nested AND {where.text} ORDER BY end",
-        where.values,
-    ).fetchall()
-    if not found:
+    chosen = operations_where(rows, by)
+    where = Where(f"FROM operations WHERE NOT nested AND {chosen.text}", chosen.values)
+    begin, last = rows.execute(f"SELECT min(end), max(end) {where.text}", where.values).fetchone()
+    if begin is None:
         return Moments(WIDTHS[0], [], [], [], [], [], [])
-    begin, last_end = found[0][0], found[-1][0]
-    end = by.until or (last_end if by.since is None else max(now, last_end))
+    end = by.until or (last if by.since is None else max(now, last))
     width = _width((end - begin) / SECOND, points)
-    first, last = (time // (width * SECOND) for time in (begin, end))
-    slots: list[list[Row]] = [[] for _ in range(last - first + 1)]
-    for row in found:
-        slots[row[0] // (width * SECOND) - first].append(row)
-    return _moments(width, first, slots)
+    slots = range(begin // (width * SECOND), end // (width * SECOND) + 1)
+    return _moments(rows, where, width, slots)
 
 
 def _width(seconds: float, points: int) -> int:
     return next((each for each in WIDTHS if seconds <= each * points), ceil(seconds / points))
 
 
-def _moments(width: int, first: int, slots: Sequence[Sequence[Row]]) -> Moments:
-    ttfts = [sorted(_known(ttft for _, _, ttft, _ in slot)) for slot in slots]
+def _moments(rows: sqlite3.Connection, where: Where, width: int, slots: range) -> Moments:
+    values = [width * SECOND, *where.values]
+    counted = {
+        slot: counts
+        for slot, *counts in rows.execute(
+            "SELECT end / ? AS slot, count(*), sum(outcome = 1), coalesce(sum(output), 0)"
+            f" {where.text} GROUP BY slot",
+            values,
+        )
+    }
+    counts = [counted.get(slot, [0, 0, 0]) for slot in slots]
+    ascending = rows.execute(
+        f"SELECT end / ? AS slot, ttft {where.text} AND ttft IS NOT NULL ORDER BY slot, ttft",
+        values,
+    )
+    ttfts = {slot: [ttft for _, ttft in of] for slot, of in groupby(ascending, itemgetter(0))}
     return Moments(
         width=width,
-        times=[(first + index) * width * SECOND for index in range(len(slots))],
-        rates=[len(slot) / width for slot in slots],
-        errors=[sum(failed for _, failed, _, _ in slot) / width for slot in slots],
-        ttft_p50=[_quantile(ttft, 0.5) for ttft in ttfts],
-        ttft_p95=[_quantile(ttft, 0.95) for ttft in ttfts],
-        output_tokens=[sum(_known(out for *_, out in slot)) / width for slot in slots],
+        times=[slot * width * SECOND for slot in slots],
+        rates=[count / width for count, _, _ in counts],
+        errors=[failed / width for _, failed, _ in counts],
+        ttft_p50=[_quantile(ttfts.get(slot, []), 0.5) for slot in slots],
+        ttft_p95=[_quantile(ttfts.get(slot, []), 0.95) for slot in slots],
+        output_tokens=[tokens / width for *_, tokens in counts],
     )
-
-
-def _known(values: Iterable[float | None]) -> list[float]:
-    return [value for value in values if value is not None]
 
 
 def _quantile(ascending: Sequence[float], share: float) -> float | None:

@@ -19,9 +19,10 @@ import pytest
 from tests.fake_nvml import build, can_build
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Playwright
 
 ROOT = Path(__file__).parents[3]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -106,17 +107,21 @@ def url(recorded: Recorded) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Chromium, which the test neither brings nor downloads."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None:
+    if CHROMIUM is None:
         pytest.skip("needs Chromium: apt-get install chromium")
     pytest.importorskip("playwright", reason="needs the package playwright")
     from playwright.sync_api import sync_playwright
 
-    flags = ["--no-sandbox"] if os.name != "nt" and os.geteuid() == 0 else []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=flags)
+        browser = chromium(playwright)
         yield browser
         browser.close()
+
+
+def chromium(playwright: Playwright) -> Browser:
+    """The Chromium that is installed."""
+    flags = ["--no-sandbox"] if os.name != "nt" and os.geteuid() == 0 else []
+    return playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
 
 
 @dataclass
