@@ -13,9 +13,10 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy is loaded
 
 import argparse
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ from llmwatch.drift.verdict import Verdict, judge
 LEVELS = (0.05, 0.001)
 SHARES = (0.02, 0.05, 0.10, 0.25)
 Rows = NDArray[np.float32]
+Draw = Callable[[np.random.Generator, int], NDArray[Any]]
 
 
 class Fitted(NamedTuple):
@@ -280,6 +282,81 @@ def blocks(
         yield random.choice(strange if random.random() < share else own, 1)
 
 
+def rare(rate: float) -> Draw:
+    return lambda random, many: random.random(many) < rate
+
+
+def together(stay: float) -> Draw:
+    """Normal numbers, each of which is like the one before."""
+
+    def draw(random: np.random.Generator, many: int) -> NDArray[np.float64]:
+        noise = random.normal(size=many) * (1 - stay**2) ** 0.5
+        noise[0] = random.normal()
+        return np.array(list(accumulate(noise, lambda before, new: stay * before + new)))
+
+    return draw
+
+
+NUMBERS: dict[str, Draw] = {
+    "normal": lambda random, many: random.normal(size=many),
+    "log-normal, deviation 2": lambda random, many: np.exp(2 * random.normal(size=many)),
+    "lengths cut at 256": lambda random, many: np.minimum(random.geometric(0.01, many), 256),
+    "all equal": lambda _, many: np.zeros(many),
+    "0 or 1, 0.1 % are 1": rare(0.001),
+    "0 or 1, 1 % are 1": rare(0.01),
+    "normal, correlation 0.3": together(0.3),
+    "normal, correlation 0.6": together(0.6),
+    "normal, correlation 0.9": together(0.9),
+}
+SHIFTS: dict[str, tuple[Draw, Draw]] = {
+    "normal, moved by a fifth of its deviation": (
+        NUMBERS["normal"],
+        lambda random, many: random.normal(size=many) + 0.2,
+    ),
+    "normal, spread a third larger": (
+        NUMBERS["normal"],
+        lambda random, many: random.normal(size=many) * 4 / 3,
+    ),
+    "log-normal, a quarter larger": (
+        NUMBERS["log-normal, deviation 2"],
+        lambda random, many: 1.25 * np.exp(2 * random.normal(size=many)),
+    ),
+    "lengths, a quarter shorter": (
+        NUMBERS["lengths cut at 256"],
+        lambda random, many: np.minimum(random.geometric(0.01 * 4 / 3, many), 256),
+    ),
+    "refusals, 0 % to 1 %": (NUMBERS["all equal"], rare(0.01)),
+    "refusals, 0 % to 2 %": (NUMBERS["all equal"], rare(0.02)),
+    "refusals, 1 % to 4 %": (rare(0.01), rare(0.04)),
+}
+
+
+def rates_of(before: Draw, after: Draw, size: int, window: int, references: int) -> list[str]:
+    """Shares of failing verdicts at each level."""
+    found = []
+    for seed in range(references):
+        random = np.random.default_rng(seed)
+        reference = fit_reference(before(random, size), window=window, seed=seed)
+        p = [
+            verdict(reference, np.asarray(after(random, window), np.float32)[:, None]).p_value
+            for _ in range(30)
+        ]
+        found.append([float(np.mean(np.array(p) <= level)) for level in LEVELS])
+    columns = [list(column) for column in zip(*found, strict=True)]
+    return [interval(columns[0]), interval(columns[1], digits=2)]
+
+
+def numbers(size: int, window: int, references: int) -> None:
+    head = ["at 5 %, %", "at 0.1 %, %"]
+    rows = [
+        [name, *rates_of(draw, draw, size, window, references)] for name, draw in NUMBERS.items()
+    ]
+    of = f"references of {size}, windows of {window}, {references} references, 30 windows each"
+    table(f"False alarms on numbers ({of})", ["numbers", *head], rows)
+    rows = [[name, *rates_of(*each, size, window, references)] for name, each in SHIFTS.items()]
+    table("Changes of numbers found", ["change", *head], rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path(__file__).parent / "embeddings.npz")
@@ -300,6 +377,7 @@ def main() -> None:
     bursts(data, fitted[::3], 8)
     raised(data, fitted, 6)
     sequential(data, fitted[::6])
+    numbers(2000, 500, 40)
 
 
 if __name__ == "__main__":
