@@ -15,6 +15,7 @@ copyright = "2026, The llmwatch authors"
 release = __version__
 
 extensions = [
+    "dashboards",
     "myst_parser",
     "rules",
     "settings",

@@ -43,6 +43,7 @@ SHOWS = {
     "layers_compiled.py": ["Block (compiled)", "blocks.3", "nothing was compiled again"],
     "layers_ranks.py": ["rank 0 of 2: ", "rank 1 of 2: ", "blocks.2 takes longest"],
     "drift.py": ["English\ndrift monitor", "(all): DRIFT", "English again"],
+    "prometheus.py": ["token_usage_sum", "time_to_first_output_seconds_count 2.0", "cost_sum"],
     "existing_collector.py": ["OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318"],
     "generate.py": ["usage.output_tokens              32", "gap.p95", "entropy"],
     "batch.py": ["generation.slots                 96", "'stop', 'length'", "padding.token_rate"],
