@@ -19,9 +19,12 @@
   let shown = null;
   let usual = "all"; // what the address leaves out
   let paused = false;
+  let stale = false; // there is something new that is not shown
+  let busy = false;
   let asking = 0;
 
   const main = h("main", { tabindex: "-1" });
+  const heading = h("h1");
   const nav = h("nav", { "aria-label": "Pages" });
   const times = h("span.times");
   const services = choice("service", state.query.service, (service) => set({ service }));
@@ -152,6 +155,7 @@
 
   function frame() {
     document.title = `${PAGES[state.name].title} · llmwatch`;
+    put(heading, PAGES[state.name].title);
     put(
       nav,
       TABS.map((name) => {
@@ -196,7 +200,22 @@
   function pause() {
     paused = !paused;
     tellStatus(true);
-    if (!paused) load();
+    renew();
+  }
+
+  /** Something was written: show it, unless nobody looks; and rest after as long as it took. */
+  async function renew() {
+    stale = true;
+    if (busy || paused || document.hidden) return;
+    busy = true;
+    while (stale && !paused && !document.hidden) {
+      stale = false;
+      const begun = performance.now();
+      await load();
+      const took = performance.now() - begun;
+      await new Promise((resolve) => setTimeout(resolve, took));
+    }
+    busy = false;
   }
 
   function tellStatus(connected) {
@@ -309,6 +328,7 @@
           source.live ? status : h("span.status.off", reportWords(known)),
         ),
       ),
+      heading,
       error,
       main,
       keys,
@@ -316,15 +336,13 @@
     frame();
     addEventListener("hashchange", moved);
     addEventListener("keydown", onkey);
+    document.addEventListener("visibilitychange", () => stale && renew());
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
       shown = null; // charts are drawn in colours of the other scheme
       load();
     });
     tellStatus(true);
-    source.listen(
-      () => paused || load(),
-      (connected) => tellStatus(connected),
-    );
+    source.listen(renew, (connected) => tellStatus(connected));
     await load();
   }
 

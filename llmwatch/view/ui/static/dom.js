@@ -62,10 +62,12 @@ function keep(parent, rows, key, make) {
   const before = parent.kept ?? new Map();
   const now = new Map();
   rows.forEach((row, index) => {
-    const name = key(row, index);
+    const wanted = key(row, index);
+    const name = now.has(wanted) ? `${wanted} ${index}` : wanted;
     const said = JSON.stringify(row);
     const old = before.get(name);
     now.set(name, old?.said === said ? old : { said, element: make(row, index) });
+    if (parent.kept && !old) now.get(name).element.classList.add("fresh");
   });
   const elements = [...now.values()].map((each) => each.element);
   elements.forEach((element, index) => {

@@ -1,16 +1,20 @@
 /* The latest requests, filtered. */
 "use strict";
 
+/** Rows at first, and at most: the server gives no more. */
+const LIMITS = [200, 2000];
+
 const requests = {
   title: "Requests",
   asks: "requests",
 
-  query: ({ text, operation, model, route, errors }) => ({
+  query: ({ text, operation, model, route, errors, limit }) => ({
     text,
     operation,
     model,
     route,
     errors,
+    limit,
   }),
 
   mount(page) {
@@ -33,6 +37,11 @@ const requests = {
     });
     const note = h("span.count", { role: "status" });
     const rows = table({ ...requestTable(page), label: "Requests, latest first" });
+    const more = h("button.more", {
+      type: "button",
+      onclick: () => page.set({ limit: LIMITS[1] }),
+    });
+    put(more, `Show ${format.count(LIMITS[1])}`);
     const element = h(
       "div",
       h(
@@ -44,16 +53,17 @@ const requests = {
         note,
       ),
       rows.element,
+      more,
     );
 
     function update(answer) {
       selects.forEach((each) => each.offer(answer.choices[each.name]));
-      rows.longest = Math.max(...answer.requests.map((row) => row.duration), 1e-9);
       rows.set(answer.requests);
       put(
         note,
         `${format.count(answer.requests.length)} shown, ${format.count(answer.count)} in all`,
       );
+      more.hidden = !page.source.live || answer.requests.length !== LIMITS[0];
     }
 
     return { element, update };
@@ -181,7 +191,7 @@ function requestTable(page) {
     columns,
     key: (row) => `${row.trace_id}/${row.span_id}`,
     href: (row) => page.link(`request/${row.trace_id}/${row.span_id}`),
-    sort: page.query.sort ?? "",
-    onsort: (sort) => page.set({ sort: sort || null }),
+    sort: page.query.sort ?? "-start",
+    onsort: (sort) => page.set({ sort: sort === "-start" ? null : sort }),
   };
 }
