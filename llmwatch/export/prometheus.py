@@ -85,19 +85,23 @@ class PrometheusReader(PrometheusMetricReader):
     """
 
     def __init__(self, setting: str, ports: range, registry: CollectorRegistry, host: str) -> None:
-        super().__init__(registry=registry)
+        super().__init__()
         collector: Any = self._collector
         collector._callback = self._asked
+        if registry is not REGISTRY:  # older releases of the exporter cannot be given another
+            REGISTRY.unregister(collector)
+            registry.register(collector)
+        self._leave_registry = partial(registry.unregister, collector)
         try:
             self._server: Any = _serve(setting, ports, registry, host)
         except ConfigError:
-            super().shutdown()
+            self._leave_registry()
             raise
         self._forget = on_fork(self._leave)
 
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
         """Stop serving."""
-        super().shutdown(timeout_millis, **kwargs)
+        self._leave_registry()
         self.release()
 
     def release(self) -> None:
