@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llmwatch import semconv
 from llmwatch import semconv_hardware as hardware
@@ -18,6 +18,9 @@ LABEL, VALUE = 12, 18
 
 OLD = 120.0
 """Seconds from which on a reading is not of now; the default of OpenTelemetry reads every 60."""
+
+FEW = 2
+"""GPUs that have lines of their own for all that is told of them."""
 
 GIB = 1024**3
 
@@ -112,6 +115,7 @@ class Block:
 
     title: str
     charts: Sequence[Chart]
+    gpu: bool = False
 
 
 def lines(frame: Frame, width: int) -> list[Line]:
@@ -119,14 +123,32 @@ def lines(frame: Frame, width: int) -> list[Line]:
     read = [each for each in frame.machine if each.times]
     begin = max(frame.begin, min((each.times[0] for each in read), default=0))
     end = max((each.times[-1] for each in read), default=frame.time)
-    number = max(width - LABEL - VALUE, 8)
     drawn: list[Line] = []
-    for block in blocks(frame.machine):
+    for block in condensed(blocks(frame.machine)):
         drawn.append([Piece(fit(block.title, width).rstrip(), "name"), _old(block, frame.time)])
+        room = max(VALUE, *(len(chart.value) + 1 for chart in block.charts))
+        number = max(width - LABEL - room, 8)
         for chart in block.charts:
-            label, value = f"  {chart.label}".ljust(LABEL), fit(chart.value, VALUE, right=True)
+            label, value = fit(f"  {chart.label}", LABEL), fit(chart.value, room, right=True)
             drawn.append([Piece(label), chart.bars(begin, end, number), Piece(value)])
     return drawn
+
+
+def condensed(found: Sequence[Block]) -> list[Block]:
+    """The same with a line for each GPU, where there are more than a few."""
+    gpus = [block for block in found if block.gpu]
+    if len(gpus) <= FEW:
+        return list(found)
+    charts = [
+        replace(
+            block.charts[0],
+            label=block.title.partition("  ")[0],
+            value="  ".join(chart.value.replace(" / ", "/") for chart in block.charts[:3]),
+        )
+        for block in gpus
+    ]
+    title = f"{len(gpus)} GPUs  {gpus[0].title.partition('  ')[2]}".rstrip()
+    return [Block(title, charts), *(block for block in found if not block.gpu)]
 
 
 def _old(block: Block, now: int) -> Piece:
@@ -140,7 +162,8 @@ def blocks(found: Sequence[Series]) -> list[Block]:
 
     def block(title: str, mine: Sequence[Series], gauges: Iterable[Gauge]) -> Block:
         charts = (_chart(gauge, mine) for gauge in gauges)
-        return Block(clean(title), [chart for chart in charts if chart is not None])
+        known = [chart for chart in charts if chart is not None]
+        return Block(clean(title), known, gpu=gauges is GPU)
 
     gpus = sorted({_gpu(each) for each in _of(found, GPU)})
     services = sorted({each.service for each in _of(found, PROCESS)})

@@ -210,6 +210,23 @@ def test_a_gpu_is_drawn_to_its_limits() -> None:
     assert all(len(line) <= 60 for line in shown)
 
 
+def test_many_gpus_have_a_line_each() -> None:
+    """With all that is told of them in numbers."""
+    view = Made()
+    for number in range(8):
+        gpu = {"hw__name": f"GPU {number}", "hw__id": f"G{number}", "hw__model": "H100"}
+        view.machine += [
+            series("hw.gpu.utilization", number / 10, **gpu, hw__gpu__task="general"),
+            series("hw.power", 100 + number, **gpu),
+        ]
+    shown = texts(machine.lines(frame(view), 60))
+    assert shown[0] == "8 GPUs  H100"
+    assert len(shown) == 9
+    for number, line in enumerate(shown[1:]):
+        assert line.startswith(f"  GPU {number} ")
+        assert line.endswith(f"{number * 10}%  {100 + number} W")
+
+
 def test_what_nobody_reported_has_no_line() -> None:
     """No GPU, no GPU; the host alone has no program."""
     view = Made()
