@@ -27,7 +27,6 @@ from llmwatch.signals import active
 from llmwatch.signals.cost import load as load_prices
 from llmwatch.signals.drift import Alarms
 from llmwatch.signals.drift_feed import Feed
-from llmwatch.signals.drift_numbers import Numbers
 from llmwatch.signals.events import Events
 from llmwatch.signals.metrics import Metrics
 from llmwatch.signals.observed import Observation
@@ -35,6 +34,7 @@ from llmwatch.signals.operation import Signals
 
 if TYPE_CHECKING:
     from llmwatch.export.program_logs import ProgramLogs
+    from llmwatch.signals.drift_numbers import Numbers
 
 SOURCES = {
     "openai": "llmwatch.sources.openai.source",
@@ -67,6 +67,8 @@ class Session:
         if config.drift:
             self._feeds.append(Feed(config.drift, config.drift_sample))
         if config.drift_numbers:
+            from llmwatch.signals.drift_numbers import Numbers
+
             self._feeds.append(Numbers(config.drift_numbers))
         self.pipeline = Pipeline(config)
         self._built = built = self.pipeline.providers

@@ -64,6 +64,7 @@ LATER = {
     "llmwatch.export.console",
     "llmwatch.export.local_store",
     "llmwatch.signals.content",
+    "llmwatch.signals.drift_numbers",
     "llmwatch.signals.prices",
     "llmwatch.sources.openai.channel",
     "llmwatch.sources.openai.content",

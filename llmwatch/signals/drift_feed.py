@@ -16,7 +16,6 @@ from weakref import ref
 
 from llmwatch import semconv
 from llmwatch._guard import Guard
-from llmwatch.signals.drift_monitors import Opened
 from llmwatch.signals.snapshots import Snapshot, rows_of
 from llmwatch.signals.worker import Worker
 
@@ -57,6 +56,8 @@ class Feed:
     """
 
     def __init__(self, setting: DriftMonitor | str, share: float) -> None:
+        from llmwatch.signals.drift_monitors import Opened
+
         self._setting = setting
         self._share = share
         self._random = Random()  # noqa: S311 - chooses a sample
