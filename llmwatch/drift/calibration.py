@@ -13,6 +13,7 @@ Pickands 1975, Annals of Statistics 3 (the exponential tail).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import exp, log
@@ -30,6 +31,8 @@ finding of foreign items little. How they were chosen is told in the docs."""
 REPLICATES = 4000
 TAIL = 0.025
 """Share of the replicates beyond which p-values follow a fitted exponential tail."""
+TIE = 1e-6
+"""Values that differ by this share are equal: of numbers many are, and rounding must not decide."""
 USUAL = 0.975
 """Shifts up to this quantile of those without drift have no effect."""
 CHUNK = 200
@@ -55,6 +58,7 @@ class Tail:
     def survival(self, values: Doubles) -> Doubles:
         """How often a value is at least as large as each of *values*; never zero."""
         many = len(self.replicates)
+        values = values - TIE * np.abs(values)
         beyond = np.minimum(np.maximum(values - self.edge, 0) / self.scale, 600)
         above = many - np.searchsorted(self.replicates, values, "left")
         share = self.share * np.exp(-beyond)
@@ -62,6 +66,7 @@ class Tail:
 
     def of(self, value: float) -> float:
         """The same of one value, in a tenth of the time."""
+        value -= TIE * abs(value)
         if value > self.edge:
             return self.share * exp(-min((value - self.edge) / self.scale, 600.0))
         many = len(self.replicates)
@@ -105,9 +110,10 @@ class Null:
         found = [tail.survival(values[..., i]) for i, tail in enumerate(self.tails)]
         return np.stack(found, axis=-1)
 
-    def combined(self, p_values: Doubles) -> float:
+    def combined(self, p_values: Sequence[float]) -> float:
         """One p-value of three: how often their mean would be so small by chance."""
-        return self._together.of(float(_evidence(p_values)))
+        total = sum(weight / p for weight, p in zip(WEIGHTS.tolist(), p_values, strict=True))
+        return self._together.of(log(total))
 
 
 def _evidence(p_values: Doubles) -> Doubles:

@@ -72,9 +72,9 @@ class Subspace:
 
     @cached_property
     def _columns(self) -> tuple[list[Floats], Floats, float]:
-        """The directions and the centre, in pieces, and what both are of the centre itself."""
+        """The directions and -2 times the centre, in pieces; what both are of the centre itself."""
         centre = np.zeros_like(self.mean) if self.far else self.mean
-        columns = np.concatenate([self.directions, centre[:, None]], axis=1)
+        columns = np.concatenate([self.directions, -2 * centre[:, None]], axis=1)
         whole = len(columns) - len(columns) % PIECE
         pieces = columns[:whole].reshape(-1, PIECE, columns.shape[1]).copy()
         inside: Floats = np.asarray(centre @ self.directions, np.float32)
@@ -100,8 +100,9 @@ class Subspace:
         pieces, inside_of_centre, length_of_centre = self._columns
         product = _product(rows, pieces)
         inside = product[:, :-1] - inside_of_centre
-        energy = energy - 2 * product[:, -1] + length_of_centre
-        residual = energy - squared(inside)
+        residual = energy + product[:, -1]  # which is -2 times that with the centre
+        residual -= squared(inside)
+        residual += length_of_centre
         return inside, lengths, np.maximum(residual, 0, out=residual)
 
 
@@ -118,11 +119,11 @@ def _product(rows: Floats, columns: list[Floats]) -> Floats:
     whose cores are busy, costs up to 50 times the product itself.
     """
     pieces, rest = columns
-    many, count = len(pieces), rest.shape[1]
-    found: Floats = np.zeros((len(rows), count), np.float32)
-    if many:
-        whole = rows[:, : many * PIECE].reshape(len(rows), many, PIECE).transpose(1, 0, 2)
-        found = (whole @ pieces).sum(axis=0)
+    many = len(pieces)
+    if not many:
+        return np.asarray(rows @ rest)
+    whole = rows[:, : many * PIECE].reshape(len(rows), many, PIECE).transpose(1, 0, 2)
+    found: Floats = np.add.reduce(whole @ pieces, axis=0)
     if len(rest):
         found += rows[:, many * PIECE :] @ rest
     return found

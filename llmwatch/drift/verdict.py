@@ -21,6 +21,8 @@ from llmwatch.drift.subspace import NEAR, Doubles
 
 LEAST_BLOCKS = 4
 """Blocks from which dependence can be estimated at all."""
+NOTED = 0.05
+"""p-values from which it is asked where the mean moved."""
 NOTABLE = 1.25
 """Design effects below this one are taken for chance."""
 
@@ -54,7 +56,8 @@ class Verdict:
     reference: str
     """Hash of the reference."""
     direction: Direction | None = None
-    """Which way the mean moved; chance, too, moves it somewhere. None for numbers."""
+    """Which way the mean moved; None where the p-value is above 5 %: chance, too, moves it
+    somewhere. None for numbers."""
 
 
 def judge(reference: Reference, state: State) -> Verdict:
@@ -85,8 +88,9 @@ def judge(reference: Reference, state: State) -> Verdict:
     chance = design / many + 1 / int(reference.counts.sum())
     foreign = sum(_excess(*each, chance) for each in tails)
     real = max(shift - null.usual * scales[0], 0.0) / reference.spread
+    p_value = null.combined((centroid, mahalanobis, residual))
     return Verdict(
-        null.combined(np.array([centroid, mahalanobis, residual])),
+        p_value,
         p_centroid=centroid,
         p_mahalanobis=mahalanobis,
         p_residual=residual,
@@ -97,7 +101,7 @@ def judge(reference: Reference, state: State) -> Verdict:
         dependence=design,
         size=many,
         reference=reference.hash,
-        direction=direction(reference.regions, inside, shift**0.5),
+        direction=direction(reference.regions, inside, shift**0.5) if p_value <= NOTED else None,
     )
 
 
