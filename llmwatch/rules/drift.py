@@ -109,7 +109,7 @@ def _raised(values: Values) -> Alert:
         summary=f"{who(values, 'service')}: embeddings of {{{{ $labels.{MONITOR} }}}} "
         f"{{{{ $labels.{key} }}}} drifted",
         description="They no longer come from where the reference came from; the size of the "
-        f"difference, 0 to 1, is {PRECISE}.",
+        f"difference is {PRECISE}.",
     )
 
 

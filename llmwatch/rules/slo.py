@@ -1,12 +1,14 @@
 """Budgets of slow and failed requests, and how fast they burn (SRE workbook, chapter 5).
 
-For every window the share of bad events is recorded once; alerts compare two windows.
+For every window the share of bad events is recorded once; alerts compare two windows. Long windows
+are made of what was recorded for the shortest one: they cost the same for one process and for
+hundreds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from llmwatch import semconv
 from llmwatch.errors import ConfigError
@@ -15,6 +17,9 @@ from llmwatch.rules.rule import PERCENT, Alert, Group, Record
 from llmwatch.rules.values import Burn, Values, by, seconds, who
 from llmwatch.semconv import OWN_METRICS, Metric
 from llmwatch.semconv_models import GENERATION_METRICS, SERVER_METRICS
+
+DIRECT: Final = 3600
+"""Seconds up to which a window is read from the series of the processes themselves."""
 
 
 class Slo(NamedTuple):
@@ -72,26 +77,41 @@ def groups(values: Values) -> Iterator[Group]:
 
 
 def _records(slo: Slo, values: Values) -> Iterator[Record]:
-    labels = {"slo": slo.name}
+    """Rates of the shortest window, of which long windows are made; shares; events."""
+    labels, chosen = {"slo": slo.name}, f'{{slo="{slo.name}"}}'
     windows = {window for burn in values["burn"] for window in (burn.long, burn.short)}
+    base = min(windows, key=seconds)
+    events, bad = f"llmwatch:slo_events:rate{base}", f"llmwatch:slo_bad:rate{base}"
+    yield Record(events, _events(slo, values, base), f"Events a second in {base}.", labels)
+    yield Record(bad, _bad(slo, values, base), f"Those of them in which {slo.what}.", labels)
     for window in sorted(windows, key=seconds):
-        about = f"Share of bad events in {window}: {slo.what}."
+        if window == base:
+            above, below = bad + chosen, events + chosen
+        elif seconds(window) > DIRECT:
+            above, below = (f"sum_over_time({each}{chosen}[{window}])" for each in (bad, events))
+        else:
+            above, below = _bad(slo, values, window), _events(slo, values, window)
+        share = f"{above}\n/\n({below} > 0)"
         yield Record(
-            f"llmwatch:slo_bad:ratio_rate{window}", _bad(slo, values, window), about, labels
+            f"llmwatch:slo_bad:ratio_rate{window}", share, f"Their share in {window}.", labels
         )
     for window in sorted({burn.long for burn in values["burn"]}, key=seconds):
-        expr = _sum(values, f"increase({_events(slo, values)}[{window}])")
-        yield Record(f"llmwatch:slo_events:increase{window}", expr, f"Events in {window}.", labels)
+        if seconds(window) > DIRECT:
+            every = f"{seconds(values['interval']):g}"
+            many = f"sum_over_time({events}{chosen}[{window}]) * {every}"
+        else:
+            many = f"{_events(slo, values, window)} * {seconds(window):g}"
+        yield Record(f"llmwatch:slo_events:increase{window}", many, f"Events in {window}.", labels)
 
 
 def _sum(values: Values, of: str) -> str:
     return f"sum by ({by(values, 'service', 'model')}) ({of})"
 
 
-def _events(slo: Slo, values: Values) -> str:
-    if slo.metric is not None:
-        return select(slo.metric, part="count")
-    return _operations(values)
+def _events(slo: Slo, values: Values, window: str) -> str:
+    """Events a second."""
+    series = _operations(values) if slo.metric is None else select(slo.metric, part="count")
+    return _sum(values, f"rate({series}[{window}])")
 
 
 def _operations(values: Values, *matchers: str) -> str:
@@ -100,17 +120,17 @@ def _operations(values: Values, *matchers: str) -> str:
 
 
 def _bad(slo: Slo, values: Values, window: str) -> str:
-    total = _sum(values, f"rate({_events(slo, values)}[{window}])")
+    """Bad events a second."""
+    events = _events(slo, values, window)
     if slo.metric is not None:
         bound = _bound(slo.metric, f"slo.{slo.name}.threshold", values)
         within = select(slo.metric, f'le=~"{bound}"', part="bucket")
-        good = _sum(values, f"rate({within}[{window}])")
-        return f"1 - {good}\n  / ({total} > 0)"
+        return f"({events} - {_sum(values, f'rate({within}[{window}])')})"
     error = label(semconv.ERROR_TYPE)
     nobodys = "|".join(values["slo.errors.ignored"])
     matchers = [f'{error}!=""', *([f'{error}!~"{nobodys}"'] if nobodys else [])]
-    bad = _sum(values, f"rate({_operations(values, *matchers)}[{window}])")
-    return f"({bad} or {total} * 0)\n  / ({total} > 0)"
+    failed = _sum(values, f"rate({_operations(values, *matchers)}[{window}])")
+    return f"({failed} or {events} * 0)"
 
 
 def _bound(metric: Metric, key: str, values: Values) -> str:

@@ -19,12 +19,12 @@ from llmwatch.demo.script import Script
 ILL, END = Event(), Event()
 
 WELL = Script(chunks=4)
-SLOW = Script(chunks=4, delays=(1.2, 0.7))
+SLOW = Script(chunks=3, delays=(1.2, 0.6))
 FAILING = Script(status=500)
 HANGING = Script(fault="hang")
 
 
-def asking(base_url: str, model: str, when_ill: Script, pause: float = 0.05) -> Callable[[], None]:
+def asking(base_url: str, model: str, when_ill: Script, pause: float = 0.2) -> Callable[[], None]:
     """Calls a model again and again."""
     client = OpenAI(base_url=base_url, api_key="sk-test", max_retries=0, timeout=3)
     ask = {"model": model, "messages": [{"role": "user", "content": "why?"}]}
@@ -48,24 +48,25 @@ def asking(base_url: str, model: str, when_ill: Script, pause: float = 0.05) -> 
 def spending(base_url: str) -> None:
     """Calls a model that costs money; when ill, far more often."""
     client = OpenAI(base_url=base_url, api_key="sk-test", max_retries=0)
-    while not END.wait(0.02 if ILL.is_set() else 1.0):
+    while not END.wait(0.05 if ILL.is_set() else 2.0):
         client.chat.completions.create(
-            model="gpt-4o", messages=[{"role": "user", "content": "why? " * 200}]
+            model="gpt-4o", messages=[{"role": "user", "content": "why? " * 500}]
         )
 
 
 def embedding() -> None:
-    """Gives a drift monitor embeddings; when ill, foreign ones."""
+    """Gives a drift monitor embeddings; when ill, foreign ones: elsewhere, and more spread out."""
     random = np.random.default_rng(0)
-    monitor = llmwatch.DriftMonitor("queries", random.normal(size=(800, 16)), window=100)
-    while not END.wait(0.05):
-        monitor.add(random.normal(size=(20, 16)) + (2.0 if ILL.is_set() else 0.0))
+    monitor = llmwatch.DriftMonitor("queries", random.normal(size=(800, 64)), window=100)
+    while not END.wait(0.1):
+        batch = random.normal(size=(20, 64))
+        monitor.add(3.0 * batch + 2.0 if ILL.is_set() else batch)
 
 
 def main(base_url: str, port: int) -> None:
     llmwatch.instrument(prometheus_port=port)
     work = [
-        asking(base_url, "slow", SLOW),
+        *[asking(base_url, "slow", SLOW) for _ in range(2)],
         asking(base_url, "failing", FAILING),
         *[asking(base_url, "hanging", HANGING) for _ in range(3)],
         lambda: spending(base_url),

@@ -257,7 +257,7 @@ def test_a_drift_monitor_raises_an_alarm(tmp_path: Path, suffix: str) -> None:
         {**ill, **MODEL, "severity": "warning"},
         summary="ill: embeddings of q de drifted",
         description="They no longer come from where the reference came from; the size of the "
-        "difference, 0 to 1, is 0.31.",
+        "difference is 0.31.",
         runbook="runbooks.md#llmwatchdriftraised",
     )
     test.run(tmp_path)

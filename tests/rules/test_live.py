@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 SHORT = """
 interval = "1s"
 [slo]
-least = 3
+least = 1
 [slo.ttft]
 objective = 0.9
 threshold = 1.0
@@ -77,13 +77,18 @@ for = "3s"
 BASELINE = 10
 """Seconds in which all is well: throughput is compared with them."""
 
+PATIENCE = 120
+"""Seconds that all alerts may take to fire, and then to clear: 10 to 20 where nothing else runs."""
+
 ALERTS = {
     "LlmwatchTtftBudgetBurn",
     "LlmwatchItlBudgetBurn",
     "LlmwatchErrorBudgetBurn",
     "LlmwatchThroughputCollapse",
     "LlmwatchCostBudgetBurn",
+    "LlmwatchCostBudgetSpent",
     "LlmwatchDriftRaised",
+    "LlmwatchFleetDriftRaised",
     "LlmwatchTelemetryDropped",
     "LlmwatchNoData",
 }
@@ -139,6 +144,7 @@ def pager() -> Iterator[Pager]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # it takes 40 s, on a machine that has time
 @pytest.mark.skipif(
     not PROMETHEUS or not ALERTMANAGER,
     reason="needs the Debian packages prometheus and prometheus-alertmanager",
@@ -181,7 +187,9 @@ def test_one_alert_of_each_family_fires_and_clears(
         sink.close()
         driver.set("0", throttle=0x40, memory__used=78 * GIB)
         driver.set("0", ecc__corrected=5000, ecc__uncorrected=2)
-        wait_for(lambda: set(pager.said) >= expected, 60, lambda: (set(pager.said), fleet.said()))
+        wait_for(
+            lambda: set(pager.said) >= expected, PATIENCE, lambda: (set(pager.said), fleet.said())
+        )
 
         shop.is_("well")
         driver.set("0", throttle=0, memory__used=20 * GIB)
@@ -189,7 +197,7 @@ def test_one_alert_of_each_family_fires_and_clears(
         stack.callback(sink.close)
         quiet = start("-c", QUIET, str(ports["quiet"]))
         stack.callback(quiet.end)
-        wait_for(lambda: not pager.firing(), 60, lambda: (pager.firing(), fleet.said()))
+        wait_for(lambda: not pager.firing(), PATIENCE, lambda: (pager.firing(), fleet.said()))
 
     for name in expected:
         assert pager.said[name]["runbook"] == f"runbooks.md{anchor(name)}"
