@@ -140,6 +140,8 @@ class Portrait:
     memory: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Bytes allocated on the device when sampled forwards of each phase began, oldest first."""
     drift: tuple[Drift, ...] = ()
+    uncounted: str = ""
+    """Why nothing is known of FLOPs, where they were asked for."""
 
     def of(self, phase: str) -> tuple[LayerFacts, ...]:
         """The layers in one phase, in the order of execution."""

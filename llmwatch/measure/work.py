@@ -110,6 +110,11 @@ class Works:
         """Nothing was there to be counted in a forward: forwards of its kind stay unknown."""
         self._hopeless.append(given.kind)
 
+    @property
+    def hopeless(self) -> bool:
+        """Whether some were given up."""
+        return bool(self._hopeless)
+
     def wants(self, given: Given) -> bool:
         """Whether a forward should be counted: it is not known, or the first that was foreseen."""
         if given.kind in self._hopeless:

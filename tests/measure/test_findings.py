@@ -203,6 +203,20 @@ def test_a_device_that_waits_for_the_host_is_found(busy, found):
     )
 
 
+def test_more_than_all_of_the_bandwidth_is_not_told_as_a_share():
+    """The weights came from a cache, or the roof was measured on a busy machine."""
+    seconds = 1e9 / (2 * ROOF.bandwidth)
+    layers = (
+        layer(
+            phase="decode", seconds=seconds, flops=0.5e9, moved=1e9,
+            place=place(ROOF, 0.5e9, 1e9, seconds),
+        ),
+    )  # fmt: skip
+    finding = only(Portrait("m", layers, (ForwardFacts("decode", 9, 0.1, 1),), roof=ROOF))
+    assert finding.text.endswith("memory is the limit, at more than the bandwidth it showed")
+    assert finding.evidence["bandwidth_share"] == pytest.approx(2)
+
+
 @pytest.mark.parametrize(("flops", "found"), [(0.5e9, True), (50e9, False)])
 def test_decode_that_moves_more_than_it_computes_is_found(flops, found):
     where = place(ROOF, flops, 1e9, 0.1)
@@ -213,6 +227,7 @@ def test_decode_that_moves_more_than_it_computes_is_found(flops, found):
         return
     finding = only(portrait)
     assert (finding.kind, finding.phase) == ("memory_bound", "decode")
+    assert "% of its bandwidth" in finding.text
     assert finding.evidence["intensity"] == pytest.approx(0.5)
     assert finding.evidence["ridge"] == pytest.approx(5)
     assert finding.evidence["bandwidth_share"] == pytest.approx(0.5)

@@ -66,7 +66,7 @@ class Analysis(Observer):
         self._model = ref(model)
         self._flops = options.flops
         self._counted_at = -COUNT_EVERY
-        self._just_counted = False
+        self._just_counted = self._compiled = False
         self._memory: dict[str, deque[int]] = {}
 
     # --- at sampled forwards ------------------------------------------------------------------
@@ -85,6 +85,7 @@ class Analysis(Observer):
         known then, as no operation in there passes by anybody.
         """
         just, self._just_counted = self._just_counted, False
+        self._compiled = beginning.compiled
         if just or beginning.asked or beginning.compiled or not self._flops:
             return None
         now = perf_counter()
@@ -126,7 +127,16 @@ class Analysis(Observer):
             self.history.contexts(),
             {phase: tuple(readings) for phase, readings in list(self._memory.items())},
             () if numbers is None else _drift(numbers),
+            self._uncounted,
         )
+
+    @property
+    def _uncounted(self) -> str:
+        if self.works or not self._flops:
+            return ""
+        if self._compiled:
+            return "something in the model is compiled"
+        return "PyTorch has no formula for its products" if self.works.hopeless else ""
 
     def _parameters(self) -> dict[str, int]:
         """Elements of the parameters of each watched layer, without those of layers in it."""

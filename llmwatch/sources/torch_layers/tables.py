@@ -57,6 +57,8 @@ def _below(portrait: Portrait) -> Iterable[str]:
     for each in portrait.forwards:
         tokens = f", {each.tokens:g} tokens" if each.tokens else ""
         yield f"{each.phase}: {each.count} sampled, {each.seconds * 1e3:.3g} ms each{tokens}"
+    if portrait.uncounted:
+        yield f"FLOPs are not known: {portrait.uncounted}"
     if (roof := portrait.roof) is not None:
         yield (
             f"roof of {roof.device} in {roof.dtype}: {roof.flops / 1e9:,.0f} GFLOP/s "

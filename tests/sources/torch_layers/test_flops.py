@@ -259,8 +259,10 @@ def test_the_work_of_what_is_compiled_is_not_known(what, compiled):
         for _ in range(4):
             model(IDS)
         assert len(watcher.samples) == 4
-    found = watcher.report().portrait.layers
+    report = watcher.report()
+    found = report.portrait.layers
     assert found
+    assert "FLOPs are not known: something in the model is compiled" in str(report)
     assert all(each.flops is each.flops_share is each.rate is None for each in found)
 
 
@@ -280,7 +282,9 @@ def test_the_work_of_a_model_with_quantised_layers_is_not_known(quantised):
         for _ in range(4):
             quantised(ids(2, 9))
         assert len(watcher.samples) == 3
-    assert all(each.flops is None for each in watcher.report().portrait.layers)
+    report = watcher.report()
+    assert all(each.flops is None for each in report.portrait.layers)
+    assert "FLOPs are not known: PyTorch has no formula" in str(report)
 
 
 @pytest.mark.parametrize(
