@@ -118,7 +118,7 @@ class Top(App[None]):
             self.panels.opening(done, of)
 
     async def _look(self) -> None:
-        frame = await self.ask(partial(look, at=self.look_at))
+        frame = await self.ask(partial(look, at=self.look_at, last=self.frame))
         if frame is not None and self.is_running:  # else its panels are gone
             self.frame = frame
             self.state = "paused" if self.paused else "live"

@@ -74,6 +74,8 @@ class Frame:
     look: Look
     time: int
     """When, in Unix nanoseconds."""
+    asked: int
+    """When the view was asked for what is in it."""
     services: Sequence[str]
     operations: Sequence[OperationRow]
     requests: Sequence[RequestRow]
@@ -109,13 +111,21 @@ class Frame:
         return min([*starts, *(row.start for row in self.requests)], default=self.time)
 
 
-def look(view: View, at: Look) -> Frame:
-    """Ask *view* for all of it.
+STILL = 5.0
+"""Seconds for which a look holds that nothing was added to."""
+
+
+def look(view: View, at: Look, last: Frame | None = None) -> Frame:
+    """Ask *view* for all of it; where nothing was written since, *last* mostly still holds.
 
     Errors: whatever the view raises.
     """
-    view.refresh()
+    fresh = view.refresh()
     now = time_ns()
+    if last is not None and not fresh and last.look == at:
+        moved = at.back is not None and now - last.asked > STILL * 1e9
+        if not moved:
+            return replace(last, time=now)
     by = at.filter(now)
     machine = Filter(since=by.since, service=by.service)
     requests = view.requests(by)
@@ -123,6 +133,7 @@ def look(view: View, at: Look) -> Frame:
     return Frame(
         look=at,
         time=now,
+        asked=now,
         services=view.services(),
         operations=view.operations(by),
         requests=requests,

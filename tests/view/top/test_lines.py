@@ -451,3 +451,31 @@ def test_one_look_as_text_has_every_panel_that_has_anything() -> None:
                                                              "Requests")]  # fmt: skip
     assert titles == ["Operations", "Machine", "Requests"]
     assert shown.startswith("all time  30 operations")
+
+
+# --- looking -------------------------------------------------------------------------------------
+
+
+class Quiet(Made):
+    """One that nobody writes to."""
+
+    def refresh(self) -> bool:
+        return False
+
+    def operations(self, by: Filter) -> list[OperationRow]:
+        self.asked.append("operations")
+        return super().operations(by)
+
+
+def test_where_nothing_is_written_nothing_is_asked_again() -> None:
+    """But for another look, and now and then for one that moves with the time."""
+    view = Quiet([row(each, NOW) for each in range(3)])
+    first = look(view, Look(None))
+    assert look(view, Look(None), first).operations is first.operations
+    assert view.asked == ["operations"]
+    look(view, Look(60.0), first)
+    assert view.asked == ["operations"] * 2
+    moving = look(view, Look(60.0))
+    assert look(view, Look(60.0), moving).operations is moving.operations
+    look(view, Look(60.0), replace(moving, asked=moving.asked - 6 * SECOND))
+    assert view.asked == ["operations"] * 4
