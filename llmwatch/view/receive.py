@@ -57,10 +57,11 @@ class Receiver:
         path: Directory of the store.
         port: 0: any that is free, told by `port`.
         host: Where to listen. Whoever can reach it can write to the store.
-        limit: Bytes that the store may take.
+        limit: Bytes that the store may take; None: the settings `store_limit` and `store_age` of
+            the environment.
 
     Raises:
-        ConfigError: When entered, if the port cannot be listened on.
+        ConfigError: If those cannot be used; when entered, if the port cannot be listened on.
     """
 
     def __init__(
@@ -69,12 +70,14 @@ class Receiver:
         port: int = PORT,
         *,
         host: str = "127.0.0.1",
-        limit: int = Config.store_limit,
+        limit: int | None = None,
     ) -> None:
         self.host = host
         self.port = port
+        config = Config.load()
+        bounds = config.store_limit if limit is None else limit, config.store_age
         self._files = {
-            kind.signal: StoreFile(Path(path), kind.signal, limit) for kind in KINDS.values()
+            kind.signal: StoreFile(Path(path), kind.signal, *bounds) for kind in KINDS.values()
         }
         self._lock = Lock()
         self._server: ThreadingHTTPServer | None = None

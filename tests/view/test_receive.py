@@ -227,6 +227,17 @@ def test_a_store_that_cannot_be_written_asks_to_try_again(tmp_path: Path) -> Non
         assert post(receiver, "/v1/traces", body, JSON)[0] == 503
 
 
+def test_what_the_environment_says_of_the_store_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMWATCH_STORE_LIMIT", "1000000")
+    line = some_spans(tmp_path / "other", 64)
+    with Receiver(tmp_path, 0) as receiver:
+        for _ in range(20):
+            assert post(receiver, "/v1/traces", line, JSON)[0] == 200
+    assert 900_000 < sum(each.stat().st_size for each in tmp_path.glob("*.jsonl")) <= 1_000_000
+
+
 def test_a_port_that_is_taken_is_told(receiver: Receiver, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f":{receiver.port} .*another port"):
         Receiver(tmp_path, receiver.port).__enter__()
