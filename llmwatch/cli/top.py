@@ -59,7 +59,9 @@ def run(where: Path, at: Look, port: int | None) -> None:
     from llmwatch.view.store import open_view
     from llmwatch.view.top.app import Top
 
-    Top(lambda progress: open_view(where, progress), where=where, at=at, port=port).run()
+    app = Top(lambda progress: open_view(where, progress), where=where, at=at, port=port)
+    app.run()
+    sys.exit(app.return_code)
 
 
 def print_once(where: Path, at: Look) -> None:

@@ -19,7 +19,7 @@ def dollars(value: float) -> str:
     """An amount in two significant digits, never in exponents: ``0.00034``."""
     if 0 < value < 1e-5:
         return "<0.00001"
-    digits = 2 if value >= 0.1 or value <= 0 else 1 - floor(log10(value))
+    digits = 1 - floor(log10(value)) if 0 < value < 0.1 else 2
     return f"{value:.{min(digits, 6)}f}"
 
 

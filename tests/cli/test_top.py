@@ -52,6 +52,7 @@ def test_an_empty_store_says_what_to_do(tmp_path: Path) -> None:
     ran = top(tmp_path, "--once", "--path", "none")
     assert ran.returncode == 0, ran.stderr
     assert "llmwatch run --store-path none app.py" in ran.stdout
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("arguments", [("--since", "soon"), ("--listen", "70000"),

@@ -35,7 +35,7 @@ class Key(NamedTuple):
 APP = (
     Key("d", "d", "dark", "", "dark or light"),
     Key("question_mark,h,f1", "?", "help", "Help", "this list"),
-    Key("q", "q", "quit", "Quit", "leave"),
+    Key("q,ctrl+c", "q", "quit", "Quit", "leave"),
 )
 """Everywhere."""
 

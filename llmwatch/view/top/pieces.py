@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from math import isfinite
 from typing import Literal, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
@@ -76,7 +77,7 @@ def wrapped(parts: Sequence[Line], width: int, between: str = "  ") -> list[Line
 
 def level(value: float, top: float, levels: int = len(BARS)) -> int:
     """Which of *levels* steps from 0 to *top* a value has reached, from 0 on."""
-    if top <= 0:
+    if top <= 0 or not isfinite(value / top):
         return 0
     return min(max(int(value / top * levels), 0), levels - 1)
 
@@ -100,7 +101,7 @@ def slots(
     width = (end - begin) / number
     for time, value in zip(times, values, strict=True):
         slot = min(int((time - begin) / width), number - 1)
-        if time >= begin and time <= end:
+        if begin <= time <= end and isfinite(value):
             known = found[slot]
             found[slot] = value if known is None else max(known, value)
     return _held(found, _usual(times) / width)

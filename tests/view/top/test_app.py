@@ -64,7 +64,7 @@ async def running(
 # --- what is shown -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [SMALL, LARGE, (120, 34), (79, 60), (40, 12)])
+@pytest.mark.parametrize("size", [SMALL, LARGE, (120, 34), (79, 60), (20, 6)])
 async def test_it_fits_the_screen_and_shows_the_rows_of_the_view(size: tuple[int, int]) -> None:
     """All rows, and no line too long, on any screen."""
     view = Made.of(40)
@@ -271,7 +271,10 @@ async def test_paused_it_stands_still() -> None:
         view.rows.append(row(1000, time_ns(), start=time_ns()))
         await pilot.pause(0.2)
         assert len(app.panels.requests.rows) == 5
-        await pilot.press("p")
+        await pilot.press("e")
+        await until(pilot, lambda: len(app.panels.requests.rows) == 1)
+        assert seen(app, "paused")
+        await pilot.press("e", "p")
         await until(pilot, lambda: seen(app, "6 operations"))
         assert seen(app, "live")
 
@@ -407,6 +410,15 @@ async def test_the_help_tells_of_every_key() -> None:
                 )
         await pilot.press("escape")
         assert not isinstance(app.screen, Help)
+
+
+@pytest.mark.parametrize("key", ["q", "ctrl+c"])
+async def test_it_can_be_left(key: str) -> None:
+    """Also as programs in a terminal are left since ever."""
+    async with running(Made.of(1)) as (app, pilot):
+        await pilot.press(key)
+        await until(pilot, lambda: not app.is_running or app._exit)
+        assert app.return_code == 0
 
 
 @pytest.mark.parametrize("where", [keys.APP, keys.PANELS, keys.TABLES, keys.REQUEST])

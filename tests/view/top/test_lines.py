@@ -237,6 +237,17 @@ def test_what_nobody_reported_has_no_line() -> None:
     assert len(shown) == 2
 
 
+def test_what_is_no_number_is_not_drawn() -> None:
+    """Foreign programs may send anything; a chart goes on without it."""
+    view = Made([row(1, NOW, cost=float("nan"), ttft=float("inf"))])
+    view.machine = [series("process.cpu.utilization", 0.5, float("nan"), float("inf"), 0.5)]
+    view.cells = [cell(f"h.{n}", "Block", "decode", float("nan"), n) for n in range(3)]
+    shown = once.text(frame(view), 80)
+    (line,) = [line for line in shown.splitlines() if line.startswith("  CPU")]
+    assert "▅" in line
+    assert "▇" not in line
+
+
 def test_old_readings_say_so() -> None:
     """They are not of now."""
     view = Made()
