@@ -100,7 +100,7 @@ class Forward:
         tape = self.tape
         if tape.looks:
             return self._run_looked_at(module, call, args, kwargs)
-        token = SAMPLED.set(tape)
+        token = SAMPLED.set(tape.append)
         with _MARK:
             tape.mark(MODEL)
         try:
@@ -117,7 +117,7 @@ class Forward:
         self, module: nn.Module, call: Callable[..., Any], args: Any, kwargs: dict[str, Any]
     ) -> Any:
         tape = self.tape
-        token = SAMPLED.set(tape)
+        token = SAMPLED.set(tape.append)
         with ExitStack() as stack:
             stack.callback(SAMPLED.reset, token)
             with _LOOK:

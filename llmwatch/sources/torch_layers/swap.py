@@ -25,16 +25,16 @@ from torch import nn
 
 from llmwatch._guard import Guard
 from llmwatch.sources.torch_layers.select import COMPILED, is_compiled
-from llmwatch.sources.torch_layers.tape import DeviceTape, Tape
+from llmwatch.sources.torch_layers.tape import Append, DeviceTape, Tape
 
 _MARK = Guard("layers.mark")
 _LOOK = Guard("layers.look")
 
 FORWARD = "forward"
 
-SAMPLED: ContextVar[Tape | None] = ContextVar("llmwatch-layers", default=None)
-"""The forward that is sampled here: other threads have a context of their own. Costs less than to
-ask which thread this is."""
+SAMPLED: ContextVar[Append | None] = ContextVar("llmwatch-layers", default=None)
+"""Writes on the tape of the forward that is sampled here: other threads have a context of their
+own. Costs less than to ask which thread this is."""
 
 _sampled = SAMPLED.get
 _own = attrgetter("__dict__")
@@ -44,8 +44,8 @@ _forward = attrgetter(FORWARD)
 class Wrapper(partial):  # type: ignore[type-arg] # generic in its stubs only
     """Called like a function; copied and pickled as what it stands for.
 
-    Its arguments: the tape of the forward that it was made for, the layer's number, what it calls,
-    and the module.
+    Its arguments: the tape of the forward that it was made for or what writes on it, the layer's
+    number, what it calls, and the module.
     """
 
     @property
@@ -81,7 +81,7 @@ class Wrappers:
     def __init__(self, tape: Tape, modules: Sequence[nn.Module], *, plain: bool) -> None:
         modules = modules[1:]
         numbers = range(1, len(modules) + 1)
-        make = partial(Wrapper, _function_for(tape), tape)
+        make = partial(Wrapper, *_function_for(tape))
         self._owns: list[dict[str, Any]] = list(map(_own, modules))
         self._over = not plain or any(map(dict.__contains__, self._owns, repeat(FORWARD)))
         """Whether something lies where some of them go."""
@@ -142,14 +142,15 @@ def _of_class(module: nn.Module) -> Callable[..., Any]:
 # --- a layer's call, while a forward is sampled --------------------------------------------------
 
 
-def _function_for(tape: Tape) -> Callable[..., Any]:
+def _function_for(tape: Tape) -> tuple[Callable[..., Any], Tape | Append]:
+    """What a layer's call runs, and its first argument."""
     if tape.looks:
-        return _looked_at
-    return _marked if isinstance(tape, DeviceTape) else _watched
+        return _looked_at, tape
+    return (_marked, tape) if isinstance(tape, DeviceTape) else (_watched, tape.append)
 
 
 def _watched(
-    tape: Tape,
+    append: Append,
     number: int,
     original: Callable[..., Any],
     module: nn.Module,
@@ -158,10 +159,9 @@ def _watched(
     **kwargs: Any,
 ) -> Any:
     """By the host's clock. Another thread's, or one that comes too late, is only passed on."""
-    if _sampled() is not tape:
+    if _sampled() is not append:
         return original(*args, **kwargs)
-    append = tape.append  # it cannot fail, and so needs no guard
-    append(number)
+    append(number)  # it cannot fail, and so needs no guard
     append(perf_counter_ns())
     try:
         return original(*args, **kwargs)
@@ -180,7 +180,7 @@ def _marked(
     **kwargs: Any,
 ) -> Any:
     """By a device's clock, too."""
-    if _sampled() is not tape:
+    if _sampled() is not tape.append:
         return original(*args, **kwargs)
     with _MARK:
         tape.mark(number)
@@ -201,7 +201,7 @@ def _looked_at(
     **kwargs: Any,
 ) -> Any:
     """While somebody looks at what goes in and comes out."""
-    if _sampled() is not tape:
+    if _sampled() is not tape.append:
         return original(*args, **kwargs)
     with _LOOK:
         tape.observe("enter", number, module, args, kwargs)

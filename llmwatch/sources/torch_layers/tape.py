@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 MOST_MARKS = 20_000
 """A forward with more is not told of: some of its calls would look like all of them."""
 
+Append = Callable[[int], None]
+
 
 class Tape:
     """Marks of one forward. Only the thread that makes it writes on it.
@@ -35,7 +37,7 @@ class Tape:
         # One more than may be, to see that there were more.
         self._marks: deque[int] = deque(maxlen=2 * MOST_MARKS + 2)
         """Code and stamp by turns, in nanoseconds of the host's clock."""
-        self.append: Callable[[int], None] = self._marks.append
+        self.append: Append = self._marks.append
         """Notes a code or a stamp: all there is to a mark by the host's clock."""
 
     @property
