@@ -32,7 +32,8 @@ MOST_SPANS = 8192
 """Ended spans that wait for the end of their traces; beyond, the oldest trace's are left out."""
 
 MOST_TRACES = 8192
-"""Traces in progress that are known at a time: a span that never ends leaves one behind."""
+"""Traces in progress that are known at a time: a span that never ends leaves one behind. And as
+many of those that were decided lately."""
 
 _START = Guard("sampling.start")
 _END = Guard("sampling.end")
@@ -73,6 +74,8 @@ class TailSampling(SpanProcessor):
         self._lock = RLock()  # a finaliser may end a span in the midst of our own work
         self._traces: dict[int, _Trace] = {}
         """Those in progress, the oldest first."""
+        self._over: dict[int, _Trace] = {}
+        """Those that are over and were decided, for what comes late: layers that were timed."""
         self._undecided: dict[int, _Trace] = {}
         """Those of them of which spans wait, the oldest first."""
         self._waiting = 0
@@ -103,6 +106,7 @@ class TailSampling(SpanProcessor):
             for trace_id in tuple(self._undecided):
                 self._leave_out(trace_id, "keep")
             self._traces.clear()
+            self._over.clear()
 
     def shutdown(self) -> None:
         """Decide what is undecided, and shut the processor down."""
@@ -120,12 +124,24 @@ class TailSampling(SpanProcessor):
                 oldest = next(iter(self._traces))
                 self._leave_out(oldest, "overflow")
                 del self._traces[oldest]
-            self._traces[trace_id] = trace = _Trace()
-            if self._keep is None:
-                trace.kept = self._allowed()
-            elif self._keep.holds_share(trace_id):
-                trace.kept, trace.why = self._allowed(), "share"
+            trace = self._over.pop(trace_id, None) or self._begin(trace_id)
+            self._traces[trace_id] = trace
         return trace
+
+    def _begin(self, trace_id: int) -> _Trace:
+        trace = _Trace()
+        if self._keep is None:
+            trace.kept = self._allowed()
+        elif self._keep.holds_share(trace_id):
+            trace.kept, trace.why = self._allowed(), "share"
+        return trace
+
+    def _close(self, trace_id: int, trace: _Trace) -> None:
+        self._traces.pop(trace_id, None)
+        if trace.kept is not None:
+            self._over[trace_id] = trace
+            if len(self._over) > MOST_TRACES:
+                del self._over[next(iter(self._over))]
 
     def _ended(self, trace_id: int, trace: _Trace, span: ReadableSpan) -> list[ReadableSpan]:
         """What is to be passed on now."""
@@ -137,7 +153,7 @@ class TailSampling(SpanProcessor):
         self._undecided[trace_id] = trace
         over = trace.open <= 0
         if over:
-            self._traces.pop(trace_id, None)
+            self._close(trace_id, trace)
         if trace.kept:
             return self._take(trace_id)
         if trace.kept is False:

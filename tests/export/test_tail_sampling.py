@@ -209,9 +209,34 @@ def test_a_child_that_outlives_its_root_counts(start: Any) -> None:
     late.set_status(StatusCode.ERROR)
     late.end()
     assert traces.kept == {"root": "errors", "late": "errors"}
-    with traces.tracer.start_as_current_span("later", trace.set_span_in_context(root)) as later:
-        later.set_status(StatusCode.ERROR)
-    assert traces.kept["later"] == "errors"
+
+
+def test_what_comes_after_the_end_follows_what_was_decided(
+    start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As do layers that were timed: their spans are made when their operation has long ended."""
+    monkeypatch.setattr(tail_sampling, "monotonic", lambda: 0.0)
+    traces = start("errors", 1)
+    for name in ("kept", "too many", "boring"):
+        root = traces.tracer.start_span(name)
+        if name != "boring":
+            root.set_status(StatusCode.ERROR)
+        root.end()
+        traces.span(f"{name}: layer", root)
+        traces.span(f"{name}: another", root)
+    assert traces.kept == dict.fromkeys(["kept", "kept: layer", "kept: another"], "errors")
+    assert dropped.left_out_counts() == {"trace_limit": 3, "keep": 3}
+
+
+def test_decided_traces_are_forgotten_in_the_end(
+    start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tail_sampling, "MOST_TRACES", 5)
+    traces = start("100%")
+    for number in range(20):
+        traces.span(str(number))
+    assert len(traces.spans) == 20
+    assert len(traces.sampling._over) == 5
 
 
 def test_what_others_began_is_judged_by_itself(start: Any) -> None:
