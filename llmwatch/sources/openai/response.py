@@ -17,6 +17,7 @@ from llmwatch.signals.operation import Operation
 from llmwatch.sources.openai.routes import Shape
 
 _NOTHING = object()
+_VECTOR = b'"embedding":'
 MOST_BEFORE = 1000
 """Bytes of an answer before its first vector, at most."""
 
@@ -215,8 +216,8 @@ def read_vectors(answer: Any) -> list[Any]:
 
 def coded(body: bytes) -> bool:
     """True if the vectors of an embeddings answer are base64."""
-    found = re.search(rb'"embedding"\s*:\s*(.)', body[:MOST_BEFORE])
-    return found is not None and found[1] == b'"'
+    at = body.find(_VECTOR, 0, MOST_BEFORE) + len(_VECTOR)
+    return at >= len(_VECTOR) and body[at : at + 9].lstrip().startswith(b'"')
 
 
 def vectors_in(body: bytes) -> list[Any]:

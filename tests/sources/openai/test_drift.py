@@ -6,6 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from opentelemetry import trace
 
 import llmwatch
 from llmwatch import ConfigError, DriftMonitor
@@ -105,7 +106,8 @@ def test_models_and_dimensions_get_monitors_of_their_own():
         assert feed is not None
         found = {key: seen_by(monitor) for key, monitor in feed.monitors.items()}
         assert found == {("m", DIMENSION): 2, ("n", DIMENSION): 1}
-        feed._hand_on(drift_feed._Answer("m", 1, lambda: [[0.1, 0.2]], None, ""))
+        context = trace.INVALID_SPAN_CONTEXT
+        feed._hand_on(("m", 1, lambda: [[0.1, 0.2]], {}, context))
         assert feed.monitors["m", 2].name == "m (2)"
 
 
