@@ -59,6 +59,12 @@ def test_what_is_shipped_is_what_the_values_that_are_shipped_give() -> None:
     assert shipped == render(load())
 
 
+def test_no_group_is_larger_than_mimir_takes_by_default() -> None:
+    found = [group for each in groups(load()).values() for group in each]
+    assert [group.name for group in found if len(group.rules) > 20] == []
+    assert len({group.name for group in found}) == len(found)
+
+
 def test_every_alert_says_what_it_saw() -> None:
     for alert in ALERTS:
         assert "{{ $labels." in alert.summary

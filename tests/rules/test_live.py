@@ -26,6 +26,8 @@ from tests.rules.fleet import (
     wait_for,
 )
 
+pytest.importorskip("prometheus_client")
+
 ROOT = Path(__file__).parents[2]
 
 SHORT = """

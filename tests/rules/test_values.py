@@ -11,8 +11,6 @@ from llmwatch.errors import ConfigError
 from llmwatch.rules.files import export, groups, render
 from llmwatch.rules.values import Burn, kind_of, load, meanings
 
-click_testing = pytest.importorskip("click.testing")
-
 
 def given(folder: Path, text: str) -> Path:
     path = folder / "mine.toml"
@@ -137,9 +135,10 @@ def _other(folder: Path, key: str) -> dict[str, object]:
 
 
 def test_the_command_writes_the_rules_and_says_where(tmp_path: Path) -> None:
+    testing = pytest.importorskip("click.testing")
     from llmwatch.cli.commands import cli
 
-    run = click_testing.CliRunner().invoke
+    run = testing.CliRunner().invoke
     mine = given(tmp_path, "[cost]\nbudget = 7\n")
     done = run(cli, ["rules", "export", str(tmp_path / "out"), "--values", str(mine)])
     assert done.exit_code == 0, done.output
