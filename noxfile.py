@@ -214,12 +214,12 @@ def drift_study(session: nox.Session) -> None:
             id="trace-backends",
         ),
         nox.param(
-            [".[transformers]", *group("smollm2"), "-c", "constraints.txt"],
+            ["-e", ".[transformers]", *group("smollm2"), "-c", "constraints.txt"],
             ["tests/integrations/test_demo_smollm2.py"],
             id="demo-smollm2",
         ),
         nox.param(
-            [".[transformers]", *group("smollm2"), "-c", "constraints.txt"],
+            ["-e", ".[transformers]", *group("smollm2"), "-c", "constraints.txt"],
             ["tests/integrations/test_layers_smollm2.py"],
             id="layers-smollm2",
         ),
