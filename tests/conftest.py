@@ -39,6 +39,7 @@ settings.load_profile("llmwatch")
 
 NEEDS = {
     "cli": "click",
+    "cli/test_workers.py": "prometheus_client",
     "dashboards/test_files.py": "grafana_foundation_sdk",
     "dashboards/test_live.py": "transformers",
     "cli/test_run.py": "openai",

@@ -1,4 +1,7 @@
-"""Dashboards show what a program under load did: by a real Prometheus that scrapes it."""
+"""Dashboards show what a program under load did: by a real Prometheus that scrapes it.
+
+It is one test, so that workers of pytest that run side by side do not each make a load of their own.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,14 @@ from tests import fake_nvml, fake_torch
 from tests.dashboards import shipped
 from tests.dashboards.load import MODEL, WATTS
 from tests.dashboards.scraping import Prometheus, free_port, needs_prometheus, prometheus
+from tests.dashboards.translated import translating
 from tests.fake_nvml import GIB, H100
 from tests.fake_torch import MIB
 
 pytestmark = [needs_prometheus, pytest.mark.slow, pytest.mark.timeout(300)]
 
-JOB = "load"
+SCRAPED, RECEIVED = "load|device", "otlp|otlp-device"
+"""Services: the programs, and the same with the names that metrics have which came by OTLP."""
 EVERY, RATE_INTERVAL, STEP = "2s", "15s", 2.0
 """Time between two scrapes; four of them and more, as Grafana chooses; and its ``$__interval``."""
 
@@ -54,9 +59,12 @@ class Seen(NamedTuple):
         return {_called(target, dict(labels)): value for labels, value in found.items()}
 
 
-ASKED = f'sum(gen_ai_client_operation_duration_seconds_count{{gen_ai_request_model="{MODEL}", error_type=""}})'
+CALLS = (
+    f'gen_ai_client_operation_duration_seconds_count{{job="load", gen_ai_request_model="{MODEL}"'
+)
+ASKED, FAILED = f'sum({CALLS}, error_type=""}})', f'sum({CALLS}, error_type!=""}})'
 EVERYTHING = {
-    "service": ".*",
+    "service": SCRAPED,
     "instance": ".*",
     "model": ".*",
     "monitor": ".*",
@@ -72,7 +80,7 @@ def _called(target: dict[str, Any], labels: dict[str, str]) -> str:
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
-    """Half a minute of load, scraped every second."""
+    """Some rounds of load, scraped every other second."""
     if not fake_nvml.can_build() or not fake_torch.can_build():
         pytest.skip("needs gcc, g++ and the package nvidia-nvml-dev")
     folder = tmp_path_factory.mktemp("live")
@@ -80,7 +88,18 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
     port, other = free_port(), free_port()
     start = time()
     with (
-        prometheus(folder, {JOB: [port], "device": [other]}, EVERY) as server,
+        translating(port) as load_port,
+        translating(other) as device_port,
+        prometheus(
+            folder,
+            {
+                "load": [port],
+                "device": [other],
+                "otlp": [load_port],
+                "otlp-device": [device_port],
+            },
+            EVERY,
+        ) as server,
         _program(folder, "device", str(other), str(device)),
         _program(folder, "load", str(port), str(nvml), str(folder / "script")) as load,
     ):
@@ -92,7 +111,9 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
         load.stdin.write("enough\n")
         load.stdin.flush()
         done = json.loads(load.stdout.readline())
-        server.wait_for(f"{ASKED} == {done['asked']}")
+        over = time()
+        for job in ("load", "otlp"):  # once more when all is done
+            server.wait_for(f'timestamp(up{{job="{job}"}} == 1) > {over}')
         yield Seen(server, done, start, time())
 
 
@@ -112,37 +133,42 @@ def _program(folder: Path, name: str, *arguments: str) -> Iterator[subprocess.Po
         yield process
 
 
-def test_every_expression_of_every_dashboard_has_data(seen: Seen) -> None:
-    """With everything chosen, and with one service, instance and model: nothing is empty."""
+def test_dashboards_show_what_a_program_did(seen: Seen) -> None:
+    for check in CHECKS:
+        check(seen)
+
+
+def every_expression_has_data(seen: Seen) -> None:
+    """Whether metrics were scraped, or have the names of what came by OTLP: nothing is empty."""
     empty = []
-    for query in shipped.queries():
-        expression = shipped.interpolated(query.expression, EVERYTHING)
-        if query.instant:
-            values = [[each] for each in seen.prometheus.at(expression, seen.end).values()]
-        else:
-            values = seen.prometheus.over(expression, seen.start, seen.end, STEP)
-        if not values:
-            empty.append((query.dashboard, query.panel, expression))
+    for services in (SCRAPED, RECEIVED):
+        for query in shipped.queries():
+            expression = shipped.interpolated(query.expression, {**EVERYTHING, "service": services})
+            if query.instant:
+                values = [[each] for each in seen.prometheus.at(expression, seen.end).values()]
+            else:
+                values = seen.prometheus.over(expression, seen.start, seen.end, STEP)
+            if not values:
+                empty.append((query.dashboard, query.panel, expression))
     assert not empty
 
 
-def test_variables_list_what_there_is(seen: Seen) -> None:
+def variables_list_what_there_is(seen: Seen) -> None:
     for name in shipped.NAMES:
-        known = {"service": ".*"}
         for variable in shipped.variables(shipped.load(name)):
             if variable["type"] != "query":
                 continue
             asked = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"])
             assert asked is not None
-            selector = shipped.interpolated(asked[1], known)
-            values = seen.prometheus.values(selector, asked[2])
-            assert values, (name, variable["name"])
-            if variable["name"] == "service":
-                assert JOB in values
-                known = {"service": JOB}
+            for services in (SCRAPED, RECEIVED):
+                selector = shipped.interpolated(asked[1], {"service": services})
+                values = seen.prometheus.values(selector, asked[2])
+                assert values, (name, variable["name"])
+                if variable["name"] == "service":
+                    assert {"load", "otlp"} <= {*values}
 
 
-def test_models_that_are_chosen_are_shown_and_others_are_not(seen: Seen) -> None:
+def models_that_are_chosen_are_shown_and_others_are_not(seen: Seen) -> None:
     title = "How many requests a second, by model?"
     every = seen.shows("requests", title)
     assert {MODEL, "unpriced", "tiny-llama-4"} <= every.keys()
@@ -152,14 +178,14 @@ def test_models_that_are_chosen_are_shown_and_others_are_not(seen: Seen) -> None
     assert not seen.shows("requests", title, service="another")
 
 
-def test_counts_are_those_of_the_program(seen: Seen) -> None:
+def counts_are_those_of_the_program(seen: Seen) -> None:
     assert seen.number(ASKED) == seen.done["asked"]
-    assert seen.number(ASKED.replace('=""', '!=""')) == seen.done["failed"]
-    usage = f'gen_ai_client_token_usage_sum{{gen_ai_request_model="{MODEL}"'
+    assert seen.number(FAILED) == seen.done["failed"]
+    usage = f'gen_ai_client_token_usage_sum{{job="load", gen_ai_request_model="{MODEL}"'
     assert seen.number(f'sum({usage}, gen_ai_token_type="output"}})') == seen.done["output_tokens"]
 
 
-def test_numbers_are_those_of_the_program(seen: Seen) -> None:
+def numbers_are_those_of_the_program(seen: Seen) -> None:
     failing = seen.shows("requests", "What share of requests fails, by model?")
     assert failing["unpriced"] == 0
     assert failing[MODEL] == pytest.approx(1 / 5, abs=0.1)  # one in five of each round
@@ -169,7 +195,7 @@ def test_numbers_are_those_of_the_program(seen: Seen) -> None:
     assert seen.shows("requests", "Is telemetry lost on its way?") == {"dropped": 0}
 
 
-def test_the_machine_is_the_one_that_the_driver_tells_of(seen: Seen) -> None:
+def the_machine_is_the_one_that_the_driver_tells_of(seen: Seen) -> None:
     def shows(title: str) -> list[float]:
         return list(seen.shows("gpu-host", title).values())
 
@@ -179,11 +205,11 @@ def test_the_machine_is_the_one_that_the_driver_tells_of(seen: Seen) -> None:
     assert shows("How many GPUs are held down?") == [1]
     assert shows("How much energy does each GPU use?") == [pytest.approx(WATTS, rel=0.1)]
     assert sum(shows("What is the energy used for?")) == pytest.approx(WATTS, rel=0.1)
-    assert seen.number("hw_gpu_memory_limit_bytes") == 80 * GIB
-    assert seen.number("llmwatch_torch_memory_allocated_bytes") == MIB
+    assert seen.number('hw_gpu_memory_limit_bytes{job="load"}') == 80 * GIB
+    assert seen.number('llmwatch_torch_memory_allocated_bytes{job="device"}') == MIB
 
 
-def test_layers_of_a_model_share_its_time(seen: Seen) -> None:
+def layers_of_a_model_share_its_time(seen: Seen) -> None:
     rows = seen.shows("local-models", "Which blocks take the time of tokens?")
     assert [name.split()[-1] for name in sorted(rows)] == ["000", "001", "002", "003"]
     assert 0 < sum(rows.values()) < 1
@@ -191,7 +217,19 @@ def test_layers_of_a_model_share_its_time(seen: Seen) -> None:
     assert findings["tiny-llama-4 near_identity"] == 1
 
 
-def test_a_monitor_of_what_does_not_drift_raises_no_alarm(seen: Seen) -> None:
+def a_monitor_of_what_does_not_drift_raises_no_alarm(seen: Seen) -> None:
     assert seen.shows("drift-quality", "How many drift alarms are raised?") == {"alarms": 0}
     refused = seen.shows("drift-quality", "Which embeddings cannot be used?")
     assert refused["queries nan"] > 0
+
+
+CHECKS = (
+    every_expression_has_data,
+    variables_list_what_there_is,
+    models_that_are_chosen_are_shown_and_others_are_not,
+    counts_are_those_of_the_program,
+    numbers_are_those_of_the_program,
+    the_machine_is_the_one_that_the_driver_tells_of,
+    layers_of_a_model_share_its_time,
+    a_monitor_of_what_does_not_drift_raises_no_alarm,
+)
