@@ -32,7 +32,7 @@ from llmwatch.view.store import open_view
 from llmwatch.view.top.app import Top
 
 HERE = Path(__file__).parent
-SIZE = (150, 46)
+SIZE = (150, 45)
 """Columns and lines."""
 
 QUESTIONS = (
@@ -53,7 +53,7 @@ def main() -> None:
 # --- a program -----------------------------------------------------------------------------------
 
 
-def watch(where: Path, seconds: float = 60.0) -> None:
+def watch(where: Path, seconds: float = 75.0) -> None:
     """Be a program with a client, a model and embeddings, and watch it."""
     llmwatch.instrument(
         service_name="harbour", store_path=str(where), timeline=True, export_interval=1.0
@@ -136,7 +136,7 @@ def generate(model: Any, tokenizer: Any, question: str) -> None:
         messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
     )
     with llmwatch.attributes(route="/local"):
-        model.generate(**given, max_new_tokens=24, do_sample=False, pad_token_id=0)
+        model.generate(**given, max_new_tokens=16, do_sample=False, pad_token_id=0)
 
 
 def quiet() -> Any:

@@ -104,18 +104,18 @@ def _errors(row: OperationRow) -> Piece:
 
 
 OPERATIONS: tuple[Column[OperationRow], ...] = (
-    words("operation", 13, lambda row: row.operation, 4),
+    words("operation", 15, lambda row: row.operation, 4),
     words("model", 0, lambda row: model(row.model), role="name"),
     words("route", 0, lambda row: row.route, 2),
     number("count", 6, lambda row: row.count, count),
     number("rate", 7, lambda row: row.rate, per, 1),
     Column("errors", 8, _errors, lambda row: row.errors),
     number("TTFT p50", 8, lambda row: row.ttft_p50, seconds),
-    number("p95", 7, lambda row: row.ttft_p95, seconds, 2),
+    number("TTFT p95", 8, lambda row: row.ttft_p95, seconds, 2),
     number("ITL p50", 7, lambda row: row.itl_p50, seconds, 3),
-    number("p95", 7, lambda row: row.itl_p95, seconds, 6),
+    number("ITL p95", 7, lambda row: row.itl_p95, seconds, 6),
     number("time p50", 8, lambda row: row.duration_p50, seconds, 1),
-    number("p95", 7, lambda row: row.duration_p95, seconds, 5),
+    number("time p95", 8, lambda row: row.duration_p95, seconds, 5),
     number("tok/s", 6, lambda row: row.tokens_per_second, rate, 3),
     number("in", 6, lambda row: row.input_tokens, count, 8),
     number("out", 6, lambda row: row.output_tokens, count, 7),
@@ -147,12 +147,12 @@ REQUESTS: tuple[Column[RequestRow], ...] = (
     Column("", 1, lambda row: MARKS[row.outcome], lambda row: row.outcome),
     Column("began", 8, _began, lambda row: row.start),
     words("service", 12, lambda row: row.service, 9),
-    words("operation", 13, lambda row: row.operation, 6),
+    words("operation", 15, lambda row: row.operation, 6),
     words("model", 0, lambda row: model(row.model), role="name"),
     words("route", 0, lambda row: row.route, 2),
     number("TTFT", 7, lambda row: row.ttft, seconds),
     number("gap p50", 7, lambda row: row.gap_p50, seconds, 4),
-    number("p95", 7, lambda row: row.gap_p95, seconds, 5),
+    number("gap p95", 7, lambda row: row.gap_p95, seconds, 5),
     number("time", 7, lambda row: row.duration, seconds),
     number("in", 6, lambda row: row.input_tokens, count, 7),
     number("out", 6, lambda row: row.output_tokens, count, 3),
@@ -193,6 +193,32 @@ def fitted(
         found[id(column)] = min(wanted[id(column)], LEAST + share)
         left -= found[id(column)] - min(wanted[id(column)], LEAST)
     return [(column, found.get(id(column), column.width)) for column in kept]
+
+
+def pages(
+    columns: Sequence[Column[RowT]], rows: Sequence[RowT], width: int
+) -> list[list[tuple[Column[RowT], int]]]:
+    """Layouts that show all of them one after the other: after the first, what had no room there.
+
+    What names a row, the columns of texts without a width, is on each.
+    """
+    found = [fitted(columns, rows, width)]
+    left = _without(columns, found[0])
+    while any(column.width for column in left):
+        page = fitted([c for c in columns if c in left or not c.width], rows, width)
+        fewer = _without(left, page)
+        if len(fewer) == len(left):
+            return found  # a screen that is too narrow even for one
+        found.append(page)
+        left = fewer
+    return found
+
+
+def _without(
+    columns: Sequence[Column[RowT]], page: Sequence[tuple[Column[RowT], int]]
+) -> list[Column[RowT]]:
+    shown = [column for column, _ in page]
+    return [column for column in columns if column not in shown]
 
 
 def _wanted(column: Column[RowT], rows: Sequence[RowT]) -> int:

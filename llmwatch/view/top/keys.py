@@ -66,6 +66,8 @@ TABLES = (
     ),
     Key("less_than_sign,comma", "<", "sort(-1)", "", "sort by the column before"),
     Key("greater_than_sign,full_stop", ">", "sort(1)", "Sort", "sort by the next column"),
+    Key("left", "←", "columns(-1)", "", "the columns before"),
+    Key("right", "→", "columns(1)", "", "the columns that have no room"),
     Key("r", "r", "reverse", "", "turn the order round"),
 )
 """In tables."""

@@ -108,8 +108,8 @@ class Panels(Screen[None]):
         else:
             empty = hints.nothing_now(frame)
         self.operations.fill(frame.operations, [[Piece("none", "dim")]])
+        self.requests.remark = f"latest {len(frame.requests)}" if frame.requests else ""
         self.requests.fill(frame.requests, empty)
-        self.requests.border_subtitle = f"latest {len(frame.requests)}" if frame.requests else ""
         self._panel("machine", bool(frame.machine), lambda width: machine.lines(frame, width))
         self._panel("layers", bool(frame.layers), lambda width: layers.lines(frame.layers, width))
         self._panel(
@@ -159,7 +159,8 @@ class Panels(Screen[None]):
             where = "" if self._where is None else clean(str(self._where))
             self.requests.fill([], [[Piece(clean(said), "bad")], [Piece(where)]])
         else:
-            self.requests.border_subtitle = clean(said)
+            self.requests.remark = clean(said)
+            self.requests.rebuild()
 
     # --- keys ----------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from textual.message import Message
 from textual.strip import Strip
 
 from llmwatch.view.top import keys
-from llmwatch.view.top.columns import Column, cells, fitted, heading, ordered, told
+from llmwatch.view.top.columns import Column, cells, heading, ordered, pages, told
 from llmwatch.view.top.lines import Lines
 from llmwatch.view.top.pieces import Line
 
@@ -65,7 +65,10 @@ class Table(Lines, Generic[RowT]):
         self.sorted_by = next(column for column in columns if column.title == order)
         self.falling = True
         self.cursor = 0
-        self._layout: list[tuple[Column[RowT], int]] = []
+        self.remark = ""
+        """In the border."""
+        self._pages: list[list[tuple[Column[RowT], int]]] = [[]]
+        self._page = 0
         self._empty: list[Line] = []
 
     def fill(self, rows: Sequence[RowT], empty: list[Line]) -> None:
@@ -84,8 +87,15 @@ class Table(Lines, Generic[RowT]):
 
     def rebuild(self) -> None:
         """Lay the columns out for the width of now."""
-        self._layout = fitted(told(self._columns, self._given), self._given, self.wide)
+        self._pages = pages(told(self._columns, self._given), self._given, self.wide)
+        self._page = min(self._page, len(self._pages) - 1)
+        more = f"→ columns {self._page + 1}/{len(self._pages)}" if len(self._pages) > 1 else ""
+        self.border_subtitle = "  ".join(filter(None, (self.remark, more)))
         self.resized()
+
+    @property
+    def _layout(self) -> list[tuple[Column[RowT], int]]:
+        return self._pages[self._page]
 
     @property
     def number(self) -> int:
@@ -126,6 +136,11 @@ class Table(Lines, Generic[RowT]):
     def _follow(self) -> None:
         """Keep the cursor in sight; its row is below the heading, which hides one."""
         self.scroll_to_region(Region(0, self.cursor, 1, 2), animate=False, force=True)
+
+    def action_columns(self, by: int) -> None:
+        """Show the columns that had no room, or those before."""
+        self._page = (self._page + by) % len(self._pages)
+        self.rebuild()
 
     def action_choose(self) -> None:
         """Open the row under the cursor."""

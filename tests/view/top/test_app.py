@@ -18,7 +18,7 @@ from llmwatch.view.numbers import dollars, per, rate, seconds
 from llmwatch.view.records import Filter, View
 from llmwatch.view.top import keys, palette
 from llmwatch.view.top.app import Top
-from llmwatch.view.top.columns import ordered
+from llmwatch.view.top.columns import OPERATIONS, ordered
 from llmwatch.view.top.detail import Detail
 from llmwatch.view.top.frame import RANGES, Look
 from llmwatch.view.top.pickers import Help, Pick
@@ -319,6 +319,24 @@ async def test_a_click_on_a_heading_sorts_and_one_on_a_row_opens_it() -> None:
         assert table.cursor == 2
         await pilot.click("#operations", offset=(5, 4))
         await until(pilot, lambda: app.look_at.narrowed)
+
+
+async def test_all_columns_can_be_seen_on_a_small_screen() -> None:
+    """Some after the others; what names a row stays."""
+    async with running(Made.of(30), SMALL) as (app, pilot):
+        table = app.panels.operations
+        table.focus()
+        await until(pilot, lambda: seen(app, "→ columns 1/"))
+        titles: list[str] = []
+        for _ in table._pages:
+            titles += [column.title for column in table.shown]
+            assert "model" in [column.title for column in table.shown]
+            await pilot.press("right")
+        wanted = [column.title for column in OPERATIONS]
+        assert {title: titles.count(title) for title in wanted if title != "route"} | {
+            "model": 1
+        } == {title: wanted.count(title) for title in wanted if title != "route"}
+        assert table._page == 0
 
 
 async def test_finding_narrows_while_typing() -> None:
