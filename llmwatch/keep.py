@@ -7,7 +7,7 @@ their id, so that every process that is asked for the same share keeps the same 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from llmwatch.errors import ConfigError
 
@@ -21,9 +21,12 @@ SECONDS = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _EXAMPLE = "errors, flagged, slow>5s, ttft>2s, cost>0.1 and a share of the others such as 5%"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Keep:
-    """Rules that were understood; traces that none of them keeps are not sent."""
+    """Rules that were understood; traces that none of them keeps are not sent.
+
+    Its repr is the text that they were given as.
+    """
 
     errors: bool = False
     """Something in it failed."""
@@ -37,6 +40,10 @@ class Keep:
     """All its operations together cost more, in US dollars."""
     share: float = 0.0
     """Share of all traces that are kept whatever they are, 0 to 1."""
+    text: str = field(default="", compare=False)
+
+    def __repr__(self) -> str:
+        return repr(self.text)
 
     def holds_share(self, trace_id: int) -> bool:
         """Whether a trace is one of the share."""
@@ -59,7 +66,7 @@ def parse(text: str) -> Keep:
         found[name] = value
     if not found:
         raise ConfigError(f"it has no rule: give some of {_EXAMPLE}.")
-    return Keep(**found)  # type: ignore[arg-type]
+    return Keep(**found, text=text)  # type: ignore[arg-type]
 
 
 def _rule(part: str) -> tuple[str, bool | float]:

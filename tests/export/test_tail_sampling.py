@@ -79,6 +79,7 @@ def start() -> Iterator[Any]:
 )
 def test_rules_are_understood(text: str, wanted: Keep) -> None:
     assert parse(text) == wanted
+    assert repr(parse(text)) == repr(text)
 
 
 @pytest.mark.parametrize(
