@@ -9,6 +9,7 @@ import pytest
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 from opentelemetry.trace import set_span_in_context
 
 from llmwatch import TailSampling, semconv
@@ -31,10 +32,12 @@ class _Encoding(SpanExporter):
         return SpanExportResult.SUCCESS
 
 
-def traces(wrap: Callable[[SpanProcessor], SpanProcessor]) -> Callable[[], Any]:
+def traces(
+    wrap: Callable[[SpanProcessor], SpanProcessor], sampler: Sampler = ALWAYS_ON
+) -> Callable[[], Any]:
     """What makes a trace of a root and two operations, and exports it."""
     exporting = BatchSpanProcessor(_Encoding(), schedule_delay_millis=3_600_000)
-    provider = TracerProvider(shutdown_on_exit=False)
+    provider = TracerProvider(sampler, shutdown_on_exit=False)
     provider.add_span_processor(wrap(exporting))
     tracer = provider.get_tracer("bench")
 
@@ -57,17 +60,21 @@ def test_a_trace_that_is_decided_at_its_end(benchmark, overhead):
     left_out = traces(lambda each: TailSampling(each, RULES))
     every = traces(lambda each: each)
     benchmark(left_out)
-    sent, shared, waited, saved = seconds_of(every, kept, late, left_out, number=20, rounds=60)
+    never = traces(lambda each: each, ALWAYS_OFF)
+    sent, shared, waited, saved, unsampled = seconds_of(
+        every, kept, late, left_out, never, number=20, rounds=60
+    )
     for what, took, most in (
-        ("kept at its beginning", shared, 1.3),
-        ("kept when the second of its operations ended", waited, 1.3),
-        ("left out", saved, 0.7),
+        ("kept by its share", shared, 1.3),
+        ("kept by the second of its operations", waited, 1.3),
+        ("left out by `keep`", saved, 0.7),
+        ("left out by the sampler", unsampled, 0.4),
     ):
         overhead(
             "Other work",
-            f"`keep`: a trace of {SPANS} spans, {what}",
+            f"a trace of {SPANS} spans, {what}",
             seconds(took),
-            f"sent without `keep`: {seconds(sent)}",
+            f"sent, without `keep`: {seconds(sent)}",
             took / sent,
             most,
         )
