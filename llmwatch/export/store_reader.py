@@ -225,11 +225,11 @@ def _requests(path: Path, signal: str) -> Iterator[dict[str, Any]]:
 
 def _attributes(holder: dict[str, Any], only: Container[str] | None = None) -> Attributes:
     pairs = holder.get("attributes", ())
-    return _pairs(pairs if only is None else (each for each in pairs if each["key"] in only))
+    return _pairs(pairs if only is None else (each for each in pairs if each.get("key") in only))
 
 
 def _pairs(pairs: Iterable[dict[str, Any]]) -> Attributes:
-    return {each["key"]: _value(each.get("value", {})) for each in pairs}
+    return {each.get("key", ""): _value(each.get("value", {})) for each in pairs}
 
 
 def _value(value: dict[str, Any]) -> Any:

@@ -147,6 +147,22 @@ def count(kind: Kind, request: Any) -> int:
     )
 
 
+def drop_nameless(kind: Kind, request: Any) -> int:
+    """Take out spans without valid ids, which nobody can find; returns how many those were."""
+    dropped = 0
+    for _, _, items in _scopes(kind, request) if kind.signal == "traces" else ():
+        for index in reversed(range(len(items))):
+            span = items[index]
+            if not (_is_id(span.trace_id, 16) and _is_id(span.span_id, 8)):
+                del items[index]
+                dropped += 1
+    return dropped
+
+
+def _is_id(found: bytes, length: int) -> bool:
+    return len(found) == length and any(found)
+
+
 def lines(kind: Kind, request: Any) -> Iterator[tuple[int, bytes]]:
     """A message as lines of the store, each with the number of items in it."""
     for part in _parts(kind, request):

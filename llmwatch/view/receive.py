@@ -33,6 +33,7 @@ from llmwatch.view.arrivals import (
     Kind,
     RefusedError,
     count,
+    drop_nameless,
     lines,
     parsed,
     unpacked,
@@ -120,14 +121,15 @@ class Receiver:
         Raises:
             RefusedError: If none could.
         """
-        rejected = 0
+        nameless = drop_nameless(kind, request)
+        lost = 0
         with self._lock:
             file = self._files[kind.signal]
             for items, line in lines(kind, request):
-                rejected += 0 if file.append([(items, line)]) else items
-        if rejected and rejected == count(kind, request):
+                lost += 0 if file.append([(items, line)]) else items
+        if lost and lost == count(kind, request):
             raise RefusedError(503, "The store cannot be written.")
-        return rejected
+        return nameless + lost
 
 
 class _Server(ThreadingHTTPServer):
@@ -251,5 +253,7 @@ def _response(kind: Kind, rejected: int) -> Any:
     response = kind.response()
     if rejected:
         setattr(response.partial_success, kind.rejected, rejected)
-        response.partial_success.error_message = "Larger than the store, or it is full."
+        response.partial_success.error_message = (
+            "Without valid ids, larger than the store, or it is full."
+        )
     return response

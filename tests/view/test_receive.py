@@ -31,7 +31,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from llmwatch.config import Config
 from llmwatch.errors import ConfigError
-from llmwatch.export.local_store import StoreSpanExporter
+from llmwatch.export.local_store import StoreSpanExporter, to_json
 from llmwatch.export.pipeline import Pipeline
 from llmwatch.export.store_reader import read_logs, read_metrics, read_spans
 from llmwatch.view import receive
@@ -191,6 +191,41 @@ def test_any_bytes_are_taken_or_refused_and_never_break_it(
     receiver: Receiver, body: bytes, headers: Any, path: str
 ) -> None:
     assert post(receiver, path, body, headers)[0] in (200, 400)
+
+
+ids = st.sampled_from([b"", b"\0" * 8, b"\0" * 16, b"x", b"1" * 8, b"2" * 16])
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(named=st.lists(st.tuples(ids, ids), max_size=4), as_json=st.booleans())
+def test_messages_with_nothing_in_them_can_be_read_back(
+    receiver: Receiver, tmp_path: Path, named: list[tuple[bytes, bytes]], as_json: bool
+) -> None:
+    """Every field of protobuf may be missing; spans without ids are told as rejected."""
+    for each in tmp_path.glob("*.jsonl"):
+        each.unlink()
+    sent = ExportTraceServiceRequest()
+    sent.resource_spans.add().resource.attributes.add()
+    spans = sent.resource_spans.add().scope_spans.add().spans
+    for trace_id, span_id in named:
+        span = spans.add(trace_id=trace_id, span_id=span_id)
+        span.attributes.add()
+        span.attributes.add(key="a").value.array_value.values.add()
+        span.attributes.add(key="b").value.kvlist_value.values.add()
+        span.events.add().attributes.add()
+    body: bytes = to_json(sent) if as_json else sent.SerializeToString()
+    status, answer = post(receiver, "/v1/traces", body, JSON if as_json else PROTOBUF)
+    assert status == 200
+    good = sum(trace_id == b"2" * 16 and span_id == b"1" * 8 for trace_id, span_id in named)
+    found = list(read_spans(tmp_path))
+    assert len(found) == good
+    assert all(span.attributes == {"": None, "a": [None], "b": {"": None}} for span in found)
+    if not as_json:
+        rejected = ExportTraceServiceResponse.FromString(answer).partial_success.rejected_spans
+        assert rejected == len(named) - good
+    view = open_view(tmp_path)
+    assert view.requests(Filter()) == []
+    view.close()
 
 
 def test_a_browser_cannot_write_by_itself(receiver: Receiver) -> None:

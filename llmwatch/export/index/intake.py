@@ -111,7 +111,8 @@ class Intake:
             trace, attributes = rows.identity(log.trace_id), rows.log_attributes(log)
             if trace is None and attributes is None:
                 continue
-            what = (trace, log.event_name, min(log.time, rows.LARGEST), attributes)
+            name = log.event_name.encode("utf-8", "replace").decode()
+            what = (trace, name, rows.moment(log.time), attributes)
             resource = self._resource_of(log.resource)
             yield "logs", (*what, resource, self._file, offset, item)
 

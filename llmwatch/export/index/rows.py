@@ -87,8 +87,8 @@ def facts_of(span: StoredSpan) -> OperationFacts:
     """The numbers of the operation that a span is."""
     found = span.attributes
     return OperationFacts(
-        min(span.start, LARGEST),
-        min(span.end, LARGEST),
+        moment(span.start),
+        moment(span.end),
         _outcome(span),
         number(found, *TTFT),
         number(found, *GAP_P50),
@@ -139,6 +139,11 @@ def _text(found: Attributes, *names: str) -> str | None:
     return None
 
 
+def moment(time: int) -> int:
+    """A time as sqlite can hold it."""
+    return max(0, min(time, LARGEST))
+
+
 def service_of(resource: Attributes) -> str:
     """``service.name``."""
     return _text(resource, "service.name") or "unknown_service"
@@ -152,7 +157,7 @@ def canonical(attributes: Attributes) -> str:
 def is_indexed(point: StoredPoint) -> bool:
     """Whether a point is of a kind that can be asked for."""
     if point.kind == "histogram":
-        return point.sum is not None and isfinite(point.sum) and point.count <= LARGEST
+        return point.sum is not None and isfinite(point.sum) and 0 <= point.count <= LARGEST
     return point.kind in ("sum", "gauge") and point.value is not None and isfinite(point.value)
 
 
@@ -176,7 +181,7 @@ def stream_of(point: StoredPoint) -> StreamFacts:
     """The stream that a point belongs to."""
     kind = "gauge" if point.kind == "sum" and not point.monotonic else point.kind
     delta = point.temporality == 1
-    start = 0 if delta or kind == "gauge" else min(point.start, LARGEST)
+    start = 0 if delta or kind == "gauge" else moment(point.start)
     attributes = canonical(point.attributes)
     return StreamFacts(point.metric, point.unit, kind, int(delta), start, attributes)
 
@@ -184,7 +189,7 @@ def stream_of(point: StoredPoint) -> StreamFacts:
 def point_row(point: StoredPoint) -> tuple[int, int, float | None, int]:
     """Time, start, value (of a histogram: its sum) and count."""
     value = point.sum if point.kind == "histogram" else point.value
-    return min(point.time, LARGEST), min(point.start, LARGEST), value, point.count
+    return moment(point.time), moment(point.start), value, point.count
 
 
 def log_attributes(log: StoredLog) -> str | None:

@@ -75,6 +75,17 @@ def points_of(rows: sqlite3.Connection, stream: Stream, by: Filter) -> list[Poin
     return points + [Point(*each) for each in found]
 
 
+def last_of(
+    rows: sqlite3.Connection, stream: Stream, until: int | None, since: int = 0
+) -> Point | None:
+    """The last point of a stream before *until*."""
+    found = rows.execute(
+        f"{_POINTS} AND time >= ? AND (? IS NULL OR time < ?) ORDER BY time DESC LIMIT 1",
+        (stream.id, since, until, until),
+    ).fetchone()
+    return None if found is None else Point(*found)
+
+
 def _pieces(rows: sqlite3.Connection, stream: Stream, by: Filter) -> Iterator[Piece]:
     points = points_of(rows, stream, by)
     inside = (each for each in points if each.time >= (by.since or 0))

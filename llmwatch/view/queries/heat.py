@@ -10,8 +10,8 @@ from typing import Any, Final, NamedTuple
 from llmwatch import semconv
 from llmwatch import semconv_layers as names
 from llmwatch.export.store_reader import Attributes
-from llmwatch.view.queries.charts import points_of
-from llmwatch.view.queries.selection import Stream, streams
+from llmwatch.view.queries.charts import last_of
+from llmwatch.view.queries.selection import Stream, streams, times_where
 from llmwatch.view.records import Filter, LayerCell
 
 WHOLE: Final = "(model)"
@@ -55,17 +55,20 @@ def layers(rows: sqlite3.Connection, by: Filter) -> list[LayerCell]:
 
 def timed(rows: sqlite3.Connection, stream: Stream, by: Filter) -> tuple[int, float]:
     """How many were timed in some time, and their sum."""
-    points = points_of(rows, stream, by)
-    inside = [each for each in points if each.time >= (by.since or 0)]
-    if not inside:
-        return 0, 0.0
     if stream.delta:
-        return sum(each.timed for each in inside), sum(each.value for each in inside)
-    last = inside[-1]
-    if points[0].time >= (by.since or 0):
+        where = times_where("time", by)
+        found = rows.execute(
+            f"SELECT total(count), total(value) FROM points WHERE stream = ? AND {where.text}",
+            [stream.id, *where.values],
+        ).fetchone()
+        return int(found[0]), float(found[1])
+    last = last_of(rows, stream, by.until, by.since or 0)
+    if last is None:
+        return 0, 0.0
+    before = last_of(rows, stream, by.since or 0)
+    if before is None or last.timed < before.timed:  # it began again, and says not when
         return last.timed, last.value
-    before = points[0]
-    return max(last.timed - before.timed, 0), max(last.value - before.value, 0.0)
+    return last.timed - before.timed, last.value - before.value
 
 
 def _place(stream: Stream) -> Place:
@@ -94,9 +97,9 @@ Shares = dict[tuple[int, Place], float]
 def _shares(rows: sqlite3.Connection, by: Filter) -> Shares:
     found: Shares = {}
     for stream in streams(rows, [names.LAYER_METRICS["share"].name], by):
-        points = points_of(rows, stream, by)
-        if points:
-            found[stream.resource, _place(stream)] = points[-1].value
+        last = last_of(rows, stream, by.until)
+        if last is not None:
+            found[stream.resource, _place(stream)] = last.value
     return found
 
 

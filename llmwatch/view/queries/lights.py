@@ -7,7 +7,8 @@ from collections import defaultdict
 from typing import Any, Final, NamedTuple
 
 from llmwatch import semconv
-from llmwatch.view.queries.selection import Stream, streams, times_where
+from llmwatch.view.queries.charts import last_of
+from llmwatch.view.queries.selection import Stream, streams
 from llmwatch.view.records import DriftLight, Filter
 
 LIVING: Final = 180 * 10**9
@@ -42,26 +43,16 @@ def drift(rows: sqlite3.Connection, by: Filter) -> list[DriftLight]:
     said = defaultdict(lambda: defaultdict(dict))
     for stream in streams(rows, FIELDS, by):
         if stream.attributes.get(semconv.DRIFT_STATISTIC, "all") == "all":
-            last = _last(rows, stream, by)
+            last = last_of(rows, stream, by.until, by.since or 0)
             words = said[_monitor(stream)][stream.resource]
             field = FIELDS[stream.metric]
-            if last is not None and last >= words.get(field, (0, 0.0)):
-                words[field] = last
+            if last is not None and last.time >= words.get(field, (0, 0.0))[0]:
+                words[field] = last.time, last.value
     lights = [
         _light(monitor, [_word(words) for words in processes.values() if "alarm" in words])
         for monitor, processes in said.items()
     ]
     return sorted((each for each in lights if each is not None), key=_order)
-
-
-def _last(rows: sqlite3.Connection, stream: Stream, by: Filter) -> tuple[int, float] | None:
-    where = times_where("time", by)
-    found = rows.execute(
-        f"SELECT time, value FROM points WHERE stream = ? AND {where.text}"
-        " ORDER BY time DESC LIMIT 1",
-        [stream.id, *where.values],
-    ).fetchone()
-    return None if found is None else (int(found[0]), float(found[1]))
 
 
 def _monitor(stream: Stream) -> Monitor:

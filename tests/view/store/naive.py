@@ -268,6 +268,8 @@ def _timed(points: list[StoredPoint], by: Filter) -> tuple[int, float]:
         return sum(point.count for point in seen), sum(point.sum or 0.0 for point in seen)
     before = [point for point in points if by.since is not None and point.time < by.since]
     count, seconds = (before[-1].count, before[-1].sum or 0.0) if before else (0, 0.0)
+    if seen[-1].count < count:
+        count, seconds = 0, 0.0
     return seen[-1].count - count, (seen[-1].sum or 0.0) - seconds
 
 
