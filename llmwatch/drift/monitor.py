@@ -11,6 +11,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
+from numbers import Integral, Real
 from threading import Lock, Thread
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
@@ -61,7 +62,8 @@ class DriftMonitor:
         seed: Makes fitting reproducible.
 
     Raises:
-        ConfigError: If a setting or the reference file cannot be used.
+        ConfigError: If a setting or the reference cannot be used.
+        OSError: If the reference file cannot be read.
 
     Cost: an item 7 µs at 1536 dimensions, verdicts included; a verdict 0.1 ms; memory 0.5 MB for
     the reference, 27 kB a key, and 12 MB while 2000 embeddings are gathered for one.
@@ -82,11 +84,7 @@ class DriftMonitor:
         ids: Sequence[str] = (),
         seed: int = 0,
     ) -> None:
-        if window < 2 or not 0 < false_alarm < 1:
-            raise ConfigError(
-                f"window={window!r}, false_alarm={false_alarm!r} cannot be used: give a window of "
-                "at least 2 and a rate between 0 and 1."
-            )
+        _check(name, window, false_alarm, least_effect)
         self.name = name
         self.model = model
         self.window = window
@@ -112,7 +110,7 @@ class DriftMonitor:
             else:
                 self._sample = Sample(origin.learn, seed)
         else:
-            rows = as_rows(reference)
+            rows = _reference_rows(reference)
             self._shape = rows.shape[1:]
             self._fit(lambda: (rows, ids))
         registry.add(self)
@@ -174,6 +172,8 @@ class DriftMonitor:
     def _add_rows(
         self, vectors: ArrayLike, key: str, session: Sessions, trace: str | int, ids: Ids
     ) -> None:
+        if session is not None and not isinstance(session, (str, Sequence, np.ndarray)):
+            session = str(session)  # a number, an UUID
         try:
             rows = own_rows(vectors)
             if self._shape == (1,) and np.ndim(vectors) == 1:
@@ -388,11 +388,11 @@ class DriftMonitor:
             window = self._keys.windows.get(key or "")
             return None if window is None else window.state()
 
-    def merge(self, states: Iterable[State]) -> Verdict:
+    def merge(self, states: Iterable[State | None]) -> Verdict:
         """The verdict on windows of several replicas together.
 
         Args:
-            states: What their `state` gave; their references must be the same file.
+            states: What their `state` gave, None included; their references must be the same file.
 
         Raises:
             ConfigError: If there is no reference yet.
@@ -400,7 +400,8 @@ class DriftMonitor:
         """
         if self._reference is None:
             raise ConfigError(f"drift monitor {self.name!r} has no reference yet.")
-        return judge(self._reference, reduce(State.merge, states, State.empty(self._reference)))
+        some = (each for each in states if each is not None)
+        return judge(self._reference, reduce(State.merge, some, State.empty(self._reference)))
 
     def status(self) -> Status:
         """Everything it knows now; print it."""
@@ -482,6 +483,28 @@ class DriftMonitor:
         self._begin()
         if self._fitting is not None and self._refit is not None:  # that thread is the parent's
             self._fit(self._refit)
+
+
+def _check(name: object, window: object, false_alarm: object, least_effect: object) -> None:
+    """Raise a `ConfigError` for a setting that cannot be used."""
+    wrong = ""
+    if not isinstance(name, str) or not name:
+        wrong = f"name={name!r} cannot be used: give a text"
+    elif not isinstance(window, Integral) or int(window) < 2:
+        wrong = f"window={window!r} cannot be used: give a whole number, at least 2"
+    elif not isinstance(false_alarm, Real) or not 0 < float(false_alarm) < 1:
+        wrong = f"false_alarm={false_alarm!r} cannot be used: give a rate between 0 and 1"
+    elif not isinstance(least_effect, Real) or not 0 <= float(least_effect) <= 1:
+        wrong = f"least_effect={least_effect!r} cannot be used: give a share from 0 to 1"
+    if wrong:
+        raise ConfigError(f"{wrong}.")
+
+
+def _reference_rows(reference: ArrayLike) -> Floats:
+    try:
+        return as_rows(reference)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"this reference cannot be used: {error}") from None
 
 
 def _only(batch: Batch, kept: NDArray[np.int64]) -> Batch:

@@ -134,6 +134,14 @@ def test_what_cannot_be_used_is_counted_and_dropped(domains, monitor, caplog):
     assert "384 dimensions" in caplog.text
 
 
+def test_a_session_may_be_a_number(domains, monitor):
+    for row in domains.wordnet[1000:1010]:
+        monitor.add(row, session=7)
+    monitor.add(domains.wordnet[1000:1003], session=[8, 9, 9])
+    (key,) = monitor.status().keys
+    assert (key.seen, key.filled) == (13, 3)
+
+
 def test_a_session_counts_once_in_a_window(domains, monitor):
     """Else near-duplicates that come in bursts would look like many witnesses."""
     rows = np.repeat(domains.wordnet[1000:1020], 10, axis=0)
@@ -201,7 +209,12 @@ def test_a_reference_that_cannot_be_fitted_is_said_to_be(caplog):
         ("first:1000", {"window": 500}, "first:2000"),
         ("sliding:1w", {}, "give 'first:2000'"),
         ("first:2000", {"window": 1}, "at least 2"),
+        ("first:2000", {"window": 2.5}, "whole number"),
         ("first:2000", {"false_alarm": 0}, "between 0 and 1"),
+        ("first:2000", {"false_alarm": "often"}, "between 0 and 1"),
+        ("first:2000", {"least_effect": -1}, "from 0 to 1"),
+        (np.ones((10, 4, 2)), {}, "shape"),
+        ([["no"], ["numbers"]], {}, "could not convert"),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused(reference, settings, message):
@@ -242,7 +255,8 @@ def test_replicas_merge_to_what_one_would_have_seen(domains, reference):
     replicas[0].add(rows[::2])
     replicas[1].add(rows[1::2])
     alone.add(rows)
-    sent = [pickle.loads(pickle.dumps(each.state())) for each in replicas]
+    idle = DriftMonitor("idle", reference, window=WINDOW)
+    sent = [pickle.loads(pickle.dumps(each.state())) for each in (*replicas, idle)]
     merged, whole = alone.merge(sent), alone.merge([alone.state()])
     for name in ("p_value", "centroid", "mahalanobis", "foreign"):
         assert getattr(merged, name) == pytest.approx(getattr(whole, name), rel=1e-3)
