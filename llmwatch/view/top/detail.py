@@ -14,6 +14,7 @@ from llmwatch.view.records import Request, RequestRow
 from llmwatch.view.top import keys, waterfall
 from llmwatch.view.top.lines import Lines
 from llmwatch.view.top.pieces import Line, Piece
+from llmwatch.view.top.rows import Row
 from llmwatch.view.top.status import Status
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Waterfall(Lines):
     def __init__(self) -> None:
         super().__init__("Request", id="waterfall")
         self._request: Request | None = None
-        self._rows: list[waterfall.Row] = []
+        self._rows: list[Row] = []
 
     def open(self, request: Request) -> None:
         """Show another request."""

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from llmwatch.view.top import hints, layers, machine, signs, status
-from llmwatch.view.top.columns import OPERATIONS, REQUESTS, Column, cells, fitted, heading, told
+from llmwatch.view.top.columns import OPERATIONS, REQUESTS, Column
 from llmwatch.view.top.frame import Frame
+from llmwatch.view.top.layout import cells, fitted, heading, told
 from llmwatch.view.top.pieces import Line, plain
 
 RowT = TypeVar("RowT")

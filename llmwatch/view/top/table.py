@@ -12,7 +12,8 @@ from textual.message import Message
 from textual.strip import Strip
 
 from llmwatch.view.top import keys
-from llmwatch.view.top.columns import Column, cells, heading, ordered, pages, told
+from llmwatch.view.top.columns import Column
+from llmwatch.view.top.layout import cells, heading, ordered, pages, told
 from llmwatch.view.top.lines import Lines
 from llmwatch.view.top.pieces import Line
 

@@ -18,9 +18,10 @@ from llmwatch.view.numbers import dollars, per, rate, seconds
 from llmwatch.view.records import Filter, View
 from llmwatch.view.top import keys, palette
 from llmwatch.view.top.app import Top
-from llmwatch.view.top.columns import OPERATIONS, ordered
+from llmwatch.view.top.columns import OPERATIONS
 from llmwatch.view.top.detail import Detail
 from llmwatch.view.top.frame import RANGES, Look
+from llmwatch.view.top.layout import ordered
 from llmwatch.view.top.pickers import Help, Pick
 from tests.view.top.made import Made, row
 

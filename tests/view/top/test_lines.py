@@ -22,19 +22,10 @@ from llmwatch.view.records import (
     RequestRow,
     Series,
 )
-from llmwatch.view.top import layers, machine, once, signs, status, waterfall
-from llmwatch.view.top.columns import (
-    OPERATIONS,
-    REQUESTS,
-    Column,
-    cells,
-    fitted,
-    heading,
-    model,
-    ordered,
-    told,
-)
+from llmwatch.view.top import layers, machine, once, rows, signs, status, waterfall
+from llmwatch.view.top.columns import OPERATIONS, REQUESTS, Column, model
 from llmwatch.view.top.frame import Frame, Look, look
+from llmwatch.view.top.layout import cells, fitted, heading, ordered, told
 from llmwatch.view.top.pieces import Line, clean, fit, plain, slots, spark, width_of, wrapped
 from tests.view.top.made import SECOND, Made, opened, row, span
 
@@ -355,7 +346,7 @@ def drawn(request: Request, width: int = 120) -> list[str]:
 
 def test_each_chunk_has_its_time_and_its_gap() -> None:
     """And a bar from the chunk before it to itself, on the axis of the request."""
-    shown = drawn(stream([0.5, 0.6, 0.8, 1.0]), 100 + waterfall.LABEL + waterfall.VALUE + 2)
+    shown = drawn(stream([0.5, 0.6, 0.8, 1.0]), 100 + rows.LABEL + rows.VALUE + 2)
     chunks = [line for line in shown if line.strip().startswith("chunk ")]
     for number, (line, at, gap) in enumerate(
         zip(
@@ -369,7 +360,7 @@ def test_each_chunk_has_its_time_and_its_gap() -> None:
         assert line.split()[:2] == ["chunk", str(number)]
         assert at in line
         assert gap in line
-    axis = waterfall.LABEL + waterfall.VALUE + 2
+    axis = rows.LABEL + rows.VALUE + 2
     assert [line.index("●") - axis for line in chunks] == [49, 59, 79, 99]
     assert [line.index("─") - axis for line in chunks] == [0, 50, 60, 80]
 
@@ -446,7 +437,7 @@ def test_no_line_of_it_exceeds_the_width(width: int, tokens: list[float]) -> Non
     request = opened(row(0, NOW), tokens=sorted(tokens))
     span_ = waterfall.length(request)
     for each in waterfall.rows(request, width):
-        if not isinstance(each, waterfall.Words):
+        if not isinstance(each, rows.Words):
             assert width_of(each.line(width, span_)) <= width
 
 
