@@ -134,7 +134,7 @@ class DriftMonitor:
         vectors: ArrayLike,
         *,
         key: str | None = None,
-        session: Sessions = None,
+        session: Sessions | int = None,
         trace: str | None = None,
         ids: Ids = None,
     ) -> None:
@@ -170,7 +170,7 @@ class DriftMonitor:
             self._add_rows(vectors, key or "", session, found, ids)
 
     def _add_rows(
-        self, vectors: ArrayLike, key: str, session: Sessions, trace: str | int, ids: Ids
+        self, vectors: ArrayLike, key: str, session: Sessions | int, trace: str | int, ids: Ids
     ) -> None:
         if session is not None and not isinstance(session, (str, Sequence, np.ndarray)):
             session = str(session)  # a number, an UUID
