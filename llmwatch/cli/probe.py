@@ -106,7 +106,7 @@ def deliver(report: Report, config: Config, signal: Signal, timeout: float) -> N
     with report.listening("opentelemetry", "llmwatch") as heard:
         began = monotonic()
         try:
-            delivered = _send(replace(config, sample_ratio=1.0), signal, timeout)
+            delivered = _send(_unsampled(config), signal, timeout)
         except LlmwatchError as error:
             return report.fail(str(error))
         took = monotonic() - began
@@ -146,6 +146,11 @@ def _reaches(report: Report, config: Config, signal: Signal, name: str) -> bool:
 def _without_keys(url: str) -> str:
     """An address without user, password and query."""
     return url.partition("?")[0].replace(f"{urlsplit(url).netloc.rpartition('@')[0]}@", "")
+
+
+def _unsampled(config: Config) -> Config:
+    """Without what would leave the span out."""
+    return replace(config, sample_ratio=1.0, keep=None, trace_limit=None)
 
 
 def _send(config: Config, signal: Signal, timeout: float) -> bool:

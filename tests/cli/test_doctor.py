@@ -48,6 +48,13 @@ def test_a_live_receiver_gets_one_of_each(tmp_path: Path, kind: Any, protocol: s
     assert f"endpoint = '{receiver.endpoint}', from this command" in ran.stdout
 
 
+@pytest.mark.parametrize("setting", ["sample_ratio=0", "keep=errors", "trace_limit=0.001"])
+def test_no_sampling_leaves_its_span_out(tmp_path: Path, setting: str) -> None:
+    with HttpReceiver() as receiver:
+        ran = doctor(tmp_path, "--endpoint", receiver.endpoint, "--set", setting)
+        assert (ran.returncode, receiver.names()) == (0, ["llmwatch.doctor"])
+
+
 def test_a_key_that_is_refused_is_told_and_not_shown(tmp_path: Path) -> None:
     """Not even by a server that sends it back in its answer."""
     echo = HttpReceiver(status=401, body=lambda headers: str(headers).encode())
