@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from time import monotonic
@@ -87,8 +88,8 @@ def answer(client: openai.OpenAI, random: Random) -> None:
     """A long stream, which sometimes stalls, breaks, or is refused."""
     delays = list(tokens(random.uniform(0.2, 0.6), 0.025, 60, seed=random.randrange(1000)))
     kind = random.random()
-    if kind < 0.12:
-        delays[30] = random.uniform(1.1, 1.6)
+    if kind < 0.2:
+        delays[12] = random.uniform(1.1, 1.6)
     script = Script(delay=0.02, delays=tuple(delays), chunks=60, cached_tokens=8)
     if kind > 0.95:
         script = Script(status=429)
@@ -169,10 +170,12 @@ async def draw(where: Path) -> None:
 
 
 def stalled(view: View, row: RequestRow) -> bool:
-    """A whole stream with a stall in it."""
+    """A whole stream with a stall in what is in sight of it."""
     found = view.request(row.trace_id, row.span_id)
-    spans = found.spans if found is not None else []
-    return row.outcome == "ok" and any(span.attributes.get(STREAM_STALLS) for span in spans)
+    if found is None or row.outcome != "ok":
+        return False
+    seen = pairwise(found.tokens[:20])
+    return bool(found.spans[0].attributes.get(STREAM_STALLS)) and any(b - a > 1 for a, b in seen)
 
 
 def save(app: Top, name: str, title: str) -> None:

@@ -204,7 +204,8 @@ def _marked(request: Request) -> tuple[set[int], set[int]]:
     """Chunks, counted from 1, that came after a stall; and those the program came late for.
 
     The span says how many gaps of the server were stalls and which was its longest. A longer one
-    is none of the server's: its chunk was there before the program asked for it.
+    is none of the server's: it is round a chunk without output, or the program was away, which
+    the span also says, for as long.
     """
     span = _operation(request)
     attributes = span.attributes if span else {}
@@ -212,8 +213,11 @@ def _marked(request: Request) -> tuple[set[int], set[int]]:
     if longest is None:
         return set(), set()
     gaps = {at: after - before for at, (before, after) in enumerate(pairwise(request.tokens), 2)}
-    away = {at for at, gap in gaps.items() if gap > longest + 2e-6}  # offsets are in whole µs
-    mine = sorted(gaps.keys() - away, key=lambda at: -gaps[at])
+    others = {at for at, gap in gaps.items() if gap > longest + 2e-6}  # offsets are in whole µs
+    mine = sorted(gaps.keys() - others, key=lambda at: -gaps[at])
+    paused = attributes.get(semconv.STREAM_CONSUMER_TIME, 0.0)
+    late = attributes.get(semconv.STREAM_READY_CHUNKS, 0) > 0
+    away = {at for at in others if late and gaps[at] <= paused + 0.01}
     return set(mine[: attributes.get(semconv.STREAM_STALLS, 0)]), away
 
 

@@ -368,11 +368,18 @@ def test_each_chunk_has_its_time_and_its_gap() -> None:
 def test_stalls_are_those_that_the_span_counted() -> None:
     """The longest ones; a gap that the program made itself is named, and is none."""
     tokens = [0.1, 0.2, 2.2, 2.3, 7.3, 7.4]
-    counted = {semconv.STREAM_STALLS: 1, semconv.STREAM_GAP_MAX: 2.0}
+    counted = {
+        semconv.STREAM_STALLS: 1,
+        semconv.STREAM_GAP_MAX: 2.0,
+        semconv.STREAM_READY_CHUNKS: 1,
+        semconv.STREAM_CONSUMER_TIME: 5.0,
+    }
     shown = drawn(stream(tokens, **counted))
     marked = {line.split()[1]: line for line in shown if line.strip().startswith("chunk ")}
     assert [number for number, line in marked.items() if line.endswith("stall")] == ["3"]
     assert [number for number, line in marked.items() if "the program was away" in line] == ["5"]
+    silent = drawn(stream(tokens, **counted | {semconv.STREAM_CONSUMER_TIME: 0.1}))
+    assert not any("away" in line for line in silent)  # the gap is round a chunk without output
     assert not any("stall" in line for line in drawn(stream(tokens)) if "chunk" in line)
 
 
