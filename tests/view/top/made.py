@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 from statistics import quantiles
-from time import sleep, time_ns
+from threading import Event
+from time import time_ns
 
 from llmwatch.export.store_reader import StoredSpan
 from llmwatch.view.records import (
@@ -62,7 +63,8 @@ class Made:
     raised: list[Finding] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     broken: Exception | None = None
-    slow: float = 0.0
+    gate: Event | None = None
+    """Nothing is answered until it is set."""
     closed: bool = False
 
     @classmethod
@@ -73,7 +75,8 @@ class Made:
 
     def refresh(self) -> bool:
         self.asked.append("refresh")
-        sleep(self.slow)
+        if self.gate is not None:
+            assert self.gate.wait(60)
         if self.broken is not None:
             raise self.broken
         return True
