@@ -51,6 +51,7 @@ SHOWS = {
     "pipeline.py": ["llmwatch chat tiny-llama", "→36 tok", "  next: lamps along the quay\n"],
     "streamer_server.py": ["text_completion tiny-llama in GET /answer: 16 tokens"],
     "sentence_embeddings.py": ["(document): 60 texts in 4 batches", "61 of 2000 embeddings"],
+    "receive.py": ["chat tiny: 3 calls, 90 tokens", "another program: 0."],
     "decorator.py": ["llmwatch text_completion tiny-lm", "failed: KeyError"],
 }
 """What of its output tells that an example does what it is there for."""
