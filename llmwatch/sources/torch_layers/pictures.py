@@ -167,7 +167,7 @@ def _roofline(axes: Axes, portrait: Portrait) -> None:
         facts, place = max(mine, key=lambda each: each[0].share)
         axes.annotate(
             facts.layer.rpartition(".")[2] if facts.block is None else f"block {facts.block}",
-            (place.intensity, place.rate / 1e9), xytext=(7, -9), textcoords="offset points",
+            (place.intensity, place.rate / 1e9), xytext=(8, 6), textcoords="offset points",
             fontsize=7, color=COLOURS.get(phase, GREY),
         )  # fmt: skip
     axes.set(xscale="log", yscale="log", xlim=(low, high))
