@@ -49,12 +49,17 @@ def overview(view: View, query: Query) -> dict[str, Any]:
 
 
 def requests(view: View, query: Query) -> dict[str, Any]:
-    """The latest requests, and what there is to choose from."""
+    """The latest requests."""
+    found = view.requests(filter_of(query), limit=limit_of(query))
+    return {"requests": [shape.record(each) for each in found]}
+
+
+def choices(view: View, query: Query) -> dict[str, Any]:
+    """What there is to choose from in that time, and how many requests; takes longer."""
     by = filter_of(query)
     everything = Filter(since=by.since, until=by.until, service=by.service)
     operations = view.operations(everything)
     return {
-        "requests": [shape.record(each) for each in view.requests(by, limit=limit_of(query))],
         "choices": {
             name: _choices([getattr(each, name) for each in operations])
             for name in ("operation", "model", "route")
@@ -98,7 +103,8 @@ def drift(view: View, query: Query) -> dict[str, Any]:
 
 
 ANSWERS: dict[str, Callable[[View, Query], dict[str, Any] | None]] = {
-    each.__name__: each for each in (state, overview, requests, request, layers, machine, drift)
+    each.__name__: each
+    for each in (state, overview, requests, choices, request, layers, machine, drift)
 }
 """By name, as in the URL."""
 

@@ -43,14 +43,12 @@ def report(view: View, by: Filter, *, content: bool = False) -> str:
     query = _query(by)
     answers = {
         name: ANSWERS[name](view, query)
-        for name in ("state", "overview", "layers", "machine", "drift")
+        for name in ("state", "overview", "choices", "layers", "machine", "drift")
     }
     found = view.requests(by, limit=LOOKED_AT)
     listed = _chosen(found, LISTED)
     details = dict(_details(view, _chosen(found, DETAILED), content=content))
-    requests = ANSWERS["requests"](view, {**query, "limit": "1"})
-    assert requests is not None
-    answers["requests"] = {**requests, "requests": [shape.record(row) for row in listed]}
+    answers["requests"] = {"requests": [shape.record(row) for row in listed]}
     answers["state"] = {**(answers["state"] or {}), "written": time()}
     return page.inlined("llmwatch report", {"answers": answers, "details": details})
 

@@ -81,6 +81,10 @@
       if (number !== asking) return; // another page, or a newer question
       error.hidden = true;
       await show(page, answer);
+      if (page.asksThen && shown) {
+        const rest = await source.ask(page.asksThen, asked());
+        if (number === asking) shown.complete(rest);
+      }
     } catch (problem) {
       if (number !== asking) return;
       put(error, String(problem.message ?? problem));

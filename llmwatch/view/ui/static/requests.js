@@ -7,6 +7,7 @@ const LIMITS = [200, 2000];
 const requests = {
   title: "Requests",
   asks: "requests",
+  asksThen: "choices",
 
   query: ({ text, operation, model, route, errors, limit }) => ({
     text,
@@ -56,17 +57,20 @@ const requests = {
       more,
     );
 
+    let many = 0;
+
     function update(answer) {
-      selects.forEach((each) => each.offer(answer.choices[each.name]));
+      many = answer.requests.length;
       rows.set(answer.requests);
-      put(
-        note,
-        `${format.count(answer.requests.length)} shown, ${format.count(answer.count)} in all`,
-      );
-      more.hidden = !page.source.live || answer.requests.length !== LIMITS[0];
+      more.hidden = !page.source.live || many !== LIMITS[0];
     }
 
-    return { element, update };
+    function complete(answer) {
+      selects.forEach((each) => each.offer(answer.choices[each.name]));
+      put(note, `${format.count(many)} shown, ${format.count(answer.count)} in all`);
+    }
+
+    return { element, update, complete };
   },
 };
 
