@@ -127,7 +127,9 @@ NOW = (
         red_from=1,
         queries=(
             (
-                or_zero(level(FINDINGS, "sum", where=OPERATION), rate(PASSES, "")),
+                or_zero(
+                    level(FINDINGS, "sum", where=OPERATION), level(SHARE, "sum", where=OPERATION)
+                ),
                 "findings",
             ),
         ),

@@ -72,7 +72,10 @@ def ratio(above: str, below: str) -> str:
 
 
 def or_zero(expression: str, known: str) -> str:
-    """Zero for what was never counted, but only where *known* says that somebody counts."""
+    """Zero for what was never counted, but only where *known* says that somebody counts.
+
+    Beside a gauge, *known* is one too: a scrape that failed leaves gaps in gauges, not in rates.
+    """
     return f"{expression} or 0 * {known}"
 
 
