@@ -235,6 +235,8 @@ def _pairs(pairs: Iterable[dict[str, Any]]) -> Attributes:
 def _value(value: dict[str, Any]) -> Any:
     for kind, found in value.items():
         match kind:
+            case "stringValue":  # most are
+                return found
             case "intValue":
                 return int(found)
             case "doubleValue":

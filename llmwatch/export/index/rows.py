@@ -121,9 +121,10 @@ def _rate(span: StoredSpan) -> float | None:
 def number(found: Attributes, *names: str) -> float | None:
     """The first of some attributes that is a finite number."""
     for name in names:
-        value = found.get(name)
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value):
-            return float(value)
+        if name in found:
+            value = found[name]
+            if type(value) in (int, float) and isfinite(value):  # True is an int, and no number
+                return float(value)
     return None
 
 
