@@ -34,7 +34,7 @@ def test_one_look_as_text_shows_what_a_program_stored(
             client.chat.completions.create(model="gpt-4o", messages=[])
     llmwatch.uninstrument()
     for arguments in (("--once", "--path", str(store)), ("--path", str(store))):
-        ran = top(tmp_path, *arguments)
+        ran = top(tmp_path, *arguments, COLUMNS="120")
         assert ran.returncode == 0, ran.stderr
         assert "\x1b" not in ran.stdout
         assert "3 operations" in ran.stdout
