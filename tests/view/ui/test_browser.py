@@ -157,6 +157,16 @@ def test_the_heat_map_has_a_cell_for_each_layer_and_phase(
         assert any(title.startswith(said) for title in titles)
 
 
+def test_charts_that_are_no_longer_shown_are_let_go(window: Opened, url: str) -> None:
+    page = window.go(f"{url}/#/machine?last=all")
+    for _ in range(3):
+        for key, ready in zip("12345", ("overview", *PAGES[1:]), strict=True):
+            page.keyboard.press(key)
+            page.wait_for_selector(f"main[data-ready={ready}]")
+    drawn, shown = page.evaluate("[charts.living.size, document.querySelectorAll('.plot').length]")
+    assert drawn == shown
+
+
 def test_drift_that_was_raised_and_cleared_is_told(window: Opened, url: str, view: View) -> None:
     page = window.go(f"{url}/#/drift?last=all")
     assert page.inner_text(".monitor h2") == "sentences"

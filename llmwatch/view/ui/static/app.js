@@ -107,6 +107,7 @@
       put(main, shown.element);
     }
     shown.update(answer);
+    charts.sweep();
     main.dataset.ready = state.name || "overview";
   }
 
@@ -207,6 +208,11 @@
     renew();
   }
 
+  function offerServices(known) {
+    services.offer(known.services);
+    services.element.hidden = known.services.length < 2 || !source.live;
+  }
+
   /** Something was written: show it, unless nobody looks; and rest after as long as it took. */
   async function renew() {
     stale = true;
@@ -216,6 +222,7 @@
       stale = false;
       const begun = performance.now();
       await load();
+      await source.ask("state").then(offerServices, () => null); // what is wrong, `load` has told
       const took = performance.now() - begun;
       await new Promise((resolve) => setTimeout(resolve, took));
     }
@@ -304,8 +311,7 @@
   async function start() {
     const known = await source.ask("state");
     if (source.live) usual = usualSpan(known.latest);
-    services.offer(known.services);
-    services.element.hidden = known.services.length < 2 || !source.live;
+    offerServices(known);
     document.body.prepend(
       h(
         "a.skip",

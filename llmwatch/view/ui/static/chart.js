@@ -2,6 +2,18 @@
 "use strict";
 
 const charts = (() => {
+  /** Charts that stand on the page, and hold listeners that go with them. */
+  const living = new Set();
+
+  /** Let go of those that stand there no more. */
+  function sweep() {
+    for (const each of living) {
+      if (each.plot.isConnected) continue;
+      each.end();
+      living.delete(each);
+    }
+  }
+
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
   /** Eight colours, then the same again. */
@@ -139,6 +151,7 @@ const charts = (() => {
     }
 
     function draw() {
+      if (!plot.isConnected) return;
       const font = `11px ${color("--sans")}`;
       const axis = {
         stroke: color("--muted"),
@@ -202,9 +215,17 @@ const charts = (() => {
       tell(null);
     }
 
-    new ResizeObserver(() =>
+    const resized = new ResizeObserver(() =>
       drawn?.setSize({ width: Math.max(plot.clientWidth, 120), height }),
-    ).observe(plot);
+    );
+    resized.observe(plot);
+
+    function end() {
+      resized.disconnect();
+      drawn?.destroy();
+    }
+
+    living.add({ plot, end });
 
     function set(times, columns, width = 0) {
       data = [times, ...columns];
@@ -248,5 +269,5 @@ const charts = (() => {
     return [times, columns];
   }
 
-  return { chart, aligned };
+  return { chart, aligned, sweep, living };
 })();
