@@ -20,7 +20,12 @@ def names(sample) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def _a_fresh_compiler():
+    _forget()  # other tests compile, too
     yield
+    _forget()
+
+
+def _forget() -> None:
     torch._dynamo.reset()
     counters.clear()
 
