@@ -1,11 +1,11 @@
 """See what llmwatch saw: spans, metrics and events of a block of code, in memory.
 
-from llmwatch.testing import capture
+    from llmwatch.testing import capture
 
-def test_answers_are_watched():
-with capture() as seen:
-answer("Why?")
-assert seen.spans[0].attributes["gen_ai.request.model"] == "gpt-4o-mini"
+    def test_answers_are_watched():
+        with capture() as seen:
+            answer("Why?")
+        assert seen.spans[0].attributes["gen_ai.request.model"] == "gpt-4o-mini"
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from llmwatch import session
 from llmwatch.config import Settings
+from llmwatch.export.ids import UniqueIds
 
 
 class Captured:
@@ -36,7 +37,7 @@ class Captured:
         self._events = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
         self._reader = InMemoryMetricReader()
         self._points: dict[str, list[Any]] | None = None
-        self.tracer_provider = TracerProvider(shutdown_on_exit=False)
+        self.tracer_provider = TracerProvider(shutdown_on_exit=False, id_generator=UniqueIds())
         self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._spans))
         self.logger_provider = LoggerProvider(shutdown_on_exit=False)
         self.logger_provider.add_log_record_processor(SimpleLogRecordProcessor(self._events))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,16 @@ def test_spans_metrics_and_events_of_the_block() -> None:
     assert point.count == 1
     assert point.attributes["error.type"] == "ValueError"
     assert [event.event_name for event in seen.events] == ["gen_ai.client.operation.exception"]
+
+
+def test_spans_keep_their_own_ids_where_the_block_seeds_random_numbers() -> None:
+    with capture(sources=()) as seen:
+        for _ in range(2):
+            random.seed(7)
+            call()
+    one, other = (span.context for span in seen.spans)
+    assert one.span_id != other.span_id
+    assert one.trace_id != other.trace_id
 
 
 def test_metrics_may_be_read_during_the_block_as_often_as_one_likes() -> None:
