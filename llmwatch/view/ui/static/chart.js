@@ -162,7 +162,7 @@ const charts = (() => {
       const options = {
         width: Math.max(plot.clientWidth, 120),
         height,
-        padding: [8, 18, 0, 0],
+        padding: [8, 24, 0, 0],
         legend: { show: false },
         cursor: {
           y: false,
