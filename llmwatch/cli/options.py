@@ -28,6 +28,8 @@ OPTIONS = {
     "backend": f"Send to one that llmwatch knows: {', '.join(sorted(PRESETS))}.",
     "endpoint": "Send by OTLP to this base URL, like http://localhost:4318.",
     "protocol": "http/protobuf or grpc.",
+    "prometheus_port": "Serve metrics to Prometheus on this port, or on the first free one of a "
+    "range: 9464-9471, for a server with workers.",
     "service_name": "What the program is called in telemetry.",
     "sources": "Watch only these, separated by commas.",
     "capture_content": "Record prompts and answers: span_only, event_only or span_and_event.",

@@ -73,7 +73,7 @@ def _server(folder: Path, name: str, web: int, ports: str) -> Iterator[None]:
     program, arguments = SERVERS[name]
     (folder / "program.py").write_text(program)
     process = programs.start(
-        folder, "run", "--set", f"prometheus_port={ports}",
+        folder, "run", "--prometheus-port", ports,
         name.partition(" ")[0], "--workers", "2", *(each.format(web) for each in arguments),
         "program:application",
         XDG_STATE_HOME=str(folder),

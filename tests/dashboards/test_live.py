@@ -100,8 +100,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
             },
             EVERY,
         ) as server,
-        _program(folder, "device", str(other), str(device)),
-        _program(folder, "load", str(port), str(nvml), str(folder / "script")) as load,
+        program(folder, "device", str(other), str(device)),
+        program(folder, "load", str(port), str(nvml), str(folder / "script")) as load,
     ):
         sleep(10)  # findings about layers are looked for that often
         for name in ("llmwatch_layer_findings", "system_cpu_utilization"):
@@ -118,7 +118,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
 
 
 @contextmanager
-def _program(folder: Path, name: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def program(folder: Path, name: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A program beside this one, that has done all it does once; it ends with its input."""
     command = [sys.executable, "-m", f"tests.dashboards.{name}", *arguments]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
