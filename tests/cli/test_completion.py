@@ -88,7 +88,7 @@ def test_bash_completes_by_the_line_of_the_docs(tmp_path: Path) -> None:
     command.chmod(0o755)
     program = f"""
 {line}
-COMP_WORDS=(llmwatch run --pro)
+COMP_WORDS=(llmwatch run --proto)
 COMP_CWORD=2
 _llmwatch_completion llmwatch
 echo "${{COMPREPLY[@]}}"
