@@ -189,7 +189,7 @@ def resolve(name: str) -> Backend:
     }
     return Backend(
         name=name,
-        endpoint=fill(preset.endpoint).removesuffix("/v1/traces"),
+        endpoint=fill.url(preset.endpoint).removesuffix("/v1/traces"),
         headers=headers,
         signals=preset.signals,
         delta=preset.delta,
@@ -228,6 +228,10 @@ class _Fill:
     def __call__(self, text: str) -> str:
         return _VARIABLES.sub(self._found, text)
 
+    def url(self, text: str) -> str:
+        """With no slash at its end, nor two where one variable is followed by a path."""
+        return _VARIABLES.sub(lambda match: self._found(match).rstrip("/"), text)
+
     def headers(self, texts: Mapping[str, str]) -> dict[str, str]:
         return {key: self(text) for key, text in texts.items() if not self._left_out(text)}
 
@@ -244,7 +248,7 @@ class _Fill:
         return b64encode(":".join(values).encode()).decode()
 
     def _value(self, variable: str) -> str:
-        value = (_read(variable) or self._preset.defaults.get(variable, "")).rstrip("/")
+        value = _read(variable) or self._preset.defaults.get(variable, "")
         if not value:
             meaning = self._preset.meanings[variable]
             raise ConfigError(

@@ -113,6 +113,22 @@ def test_a_missing_key_is_named(name: str, keys: Any, monkeypatch: pytest.Monkey
         assert SECRET not in str(caught.value)
 
 
+def test_a_key_is_sent_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Base64 may end in a slash; only of addresses it is taken off."""
+    monkeypatch.setenv("LAST9_OTLP_AUTH", "Basic Zm9vOmJhcj8/")
+    monkeypatch.setenv("LAST9_OTLP_ENDPOINT", "https://otlp-aps1.last9.io/")
+    found = resolve("last9")
+    assert found.endpoint == "https://otlp-aps1.last9.io"
+    assert found.headers["traces"] == {"authorization": "Basic Zm9vOmJhcj8/"}
+    monkeypatch.setenv("LANGFUSE_PUBLIC_KEY", "pk")
+    monkeypatch.setenv("LANGFUSE_SECRET_KEY", "sk/")
+    monkeypatch.setenv("LANGFUSE_BASE_URL", "https://us.cloud.langfuse.com/")
+    found = resolve("langfuse")
+    assert found.endpoint == "https://us.cloud.langfuse.com/api/public/otel"
+    encoded = found.headers["traces"]["authorization"].removeprefix("Basic ")
+    assert base64.b64decode(encoded) == b"pk:sk/"
+
+
 def test_an_unknown_backend_names_those_there_are() -> None:
     with pytest.raises(llmwatch.ConfigError, match=r"'datadgo'.*'datadog'"):
         Config.load(backend="datadgo")
