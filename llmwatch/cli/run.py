@@ -46,7 +46,7 @@ def run(program: tuple[str, ...], **given: Any) -> None:
     Python process that it starts is watched too. Keys are read from the environment only.
 
     The program's exit code is this command's. It is 2, and nothing is run, where an option cannot
-    be used; 127 where the program is not found.
+    be used; 127 where the program is not found, 126 where it cannot be run.
     """  # noqa: D301 - click's mark for text that is not to be wrapped
     if not program:
         raise click.UsageError("give a file, -m MODULE or a command to run.")
@@ -58,11 +58,13 @@ def run(program: tuple[str, ...], **given: Any) -> None:
 
 def _command(program: tuple[str, ...]) -> list[str]:
     first = program[0]
-    if first in ("-m", "-c") and len(program) > 1:
+    if first in ("-m", "-c"):
+        if len(program) == 1:
+            raise click.UsageError(f"give what is to be run after {first}.")
         return [sys.executable, *program]
     if first.startswith("-"):
         raise click.UsageError(f"llmwatch run has no option {first!r}; see llmwatch run --help.")
-    if Path(first).suffix in _PYTHON or Path(first).is_dir():
+    if Path(first).suffix in _PYTHON or (Path(first) / "__main__.py").is_file():
         return [sys.executable, *program]
     if (found := shutil.which(first)) is not None:
         return [found, *program[1:]]
@@ -77,4 +79,8 @@ def _become(command: list[str]) -> None:
     sys.stderr.flush()
     if os.name == "nt":  # where exec starts another process, and ends this one at once
         sys.exit(subprocess.call(command))  # noqa: S603 - the user's own command
-    os.execv(command[0], command)  # noqa: S606 - the user's own command
+    try:
+        os.execv(command[0], command)  # noqa: S606 - the user's own command
+    except OSError as error:  # a script without a first line that says what runs it
+        click.echo(f"llmwatch run: {command[0]} cannot be run: {error.strerror}.", err=True)
+        sys.exit(126)

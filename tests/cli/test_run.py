@@ -294,6 +294,8 @@ def test_a_python_without_llmwatch_is_left_alone(folder: Path) -> None:
     ("arguments", "code", "said"),
     [
         ([], 2, "give a file"),
+        (["-m"], 2, "after -m"),
+        (["./nothing-runs-it"], 126, "nothing-runs-it cannot be run"),
         (["--colour", "app.py"], 2, "no option '--colour'"),
         (["--sample-ratio", "7", "app.py"], 2, "--sample-ratio '7' cannot be used"),
         (["--set", "colour=blue", "app.py"], 2, "'colour=blue'"),
@@ -309,10 +311,23 @@ def test_what_cannot_be_run_is_told(
 ) -> None:
     """Nothing runs; the value and the remedy are named, and no key is."""
     (folder / "app.py").write_text("print('runs')")
+    (folder / "nothing-runs-it").write_text("echo runs")
+    (folder / "nothing-runs-it").chmod(0o755)
     ran = llmwatch(folder, "run", *arguments, XDG_STATE_HOME=str(folder))
     assert (ran.returncode, ran.stdout) == (code, "")
     assert said in ran.stderr
     assert "very-secret" not in ran.stderr
+
+
+def test_a_folder_of_a_commands_name_is_not_what_is_meant(folder: Path) -> None:
+    """Unless Python can run it: projects have folders called as the servers that run them."""
+    for name in ("env", "package"):
+        (folder / name).mkdir()
+    (folder / "package" / "__main__.py").write_text("print('runs')")
+    ran = llmwatch(folder, "run", "env", "echo", "command", XDG_STATE_HOME=str(folder))
+    assert (ran.returncode, ran.stdout) == (0, "command\n")
+    ran = llmwatch(folder, "run", "package", XDG_STATE_HOME=str(folder))
+    assert (ran.returncode, ran.stdout) == (0, "runs\n")
 
 
 def test_the_folder_goes_first_on_the_path_once() -> None:
