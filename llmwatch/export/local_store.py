@@ -49,6 +49,9 @@ MAX_FILES = 1000
 SMALLEST_INDEXED = 8 * 1024 * 1024
 """Below this limit no index is kept: there is little to find, and little room."""
 
+CLOCKS_DIFFER = 60.0
+"""Seconds that the clock of a file system may be ahead of ours."""
+
 LOG_EVERY = 60.0
 """Seconds between two warnings that nothing can be written."""
 
@@ -138,7 +141,7 @@ class StoreFile:
         return True
 
     def _current(self, size: int) -> Path:
-        if self._path is not None and time() - self._begun <= self._age / 16:
+        if self._path is not None and 0 <= time() - self._begun <= self._age / 16:
             try:
                 if self._path.stat().st_size + size <= self._file_limit:
                     return self._path
@@ -153,10 +156,12 @@ class StoreFile:
         files = _files(self._where)
         total = sum(length for _, length, _ in files) + size + self._size_of_index()
         excess = len(files) - MAX_FILES + 1
-        oldest = time() - self._age
-        for written, length, path in sorted(files):
-            if total <= self._limit and excess <= 0 and written >= oldest:
-                return
+        now = time()
+        # The clock was set back: what is of the future would never be the oldest.
+        files.sort(key=lambda file: (file[0] <= now + CLOCKS_DIFFER, file[0]))
+        for written, length, path in files:
+            if total <= self._limit and excess <= 0 and written >= now - self._age:
+                continue
             path.unlink(missing_ok=True)
             total -= length
             excess -= 1

@@ -200,6 +200,27 @@ def test_what_is_too_old_goes_whoever_wrote_it(
     assert not files(tmp_path, "logs")
 
 
+def test_a_clock_that_was_set_back_costs_nothing_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is of the future goes first, when room is needed; and no file takes lines for long."""
+    began = time()
+    wrong = StoreFile(tmp_path, "traces", 10_000, 1600.0)
+    monkeypatch.setattr(local_store, "time", lambda: began + 86_400)
+    for _ in range(20):
+        assert wrong.append([(1, b"x" * 499 + b"\n")])
+        assert wrong._path is not None
+        os.utime(wrong._path, (began + 86_400, began + 86_400))
+    ahead = wrong._path
+    monkeypatch.setattr(local_store, "time", lambda: began)
+    for number in range(15):
+        assert wrong.append([(1, b"%499d\n" % number)])
+        assert wrong._path != ahead
+    lines = [line for file in files(tmp_path) for line in file.read_text().splitlines()]
+    assert [int(line) for line in lines if "x" not in line] == list(range(15))
+    assert 1 <= sum("x" in line for line in lines) <= 5
+
+
 def test_without_an_age_nothing_is_too_old(tmp_path: Path) -> None:
     (tmp_path / "traces-20200101T000000.000000-1.jsonl").write_text("{}\n")
     os.utime(tmp_path / "traces-20200101T000000.000000-1.jsonl", (0, 0))
