@@ -186,7 +186,9 @@ def _tracer_provider(config: Config, names: list[str]) -> Build:
         processors = []
         for factory in factories:
             processor = BatchSpanProcessor(
-                SpanDelivery(factory), **_accepted(BatchSpanProcessor, meter_provider=itself)
+                SpanDelivery(factory),
+                max_queue_size=_queue_size(config),
+                **_accepted(BatchSpanProcessor, meter_provider=itself),
             )
             watch_queue(processor, "traces")
             processors.append(processor)
@@ -195,6 +197,15 @@ def _tracer_provider(config: Config, names: list[str]) -> Build:
         return provider
 
     return build_provider
+
+
+def _queue_size(config: Config) -> int | None:
+    """Room for all the spans that wait for the end of their traces, and may then come at once."""
+    if config.keep is None or os.environ.get("OTEL_BSP_MAX_QUEUE_SIZE", "").strip():
+        return None  # as the SDK says
+    from llmwatch.export.tail_sampling import MOST_SPANS
+
+    return 2 * MOST_SPANS
 
 
 def _sampled(config: Config, processors: list[Any]) -> list[Any]:

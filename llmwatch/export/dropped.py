@@ -7,7 +7,7 @@ to deliver. A provider that the application built counts for itself.
 from __future__ import annotations
 
 from collections import deque
-from threading import Lock
+from threading import RLock
 from typing import Any, Literal
 
 Signal = Literal["traces", "metrics", "logs"]
@@ -19,7 +19,7 @@ class Losses:
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
-        self._lock = Lock()
+        self._lock = RLock()  # a finaliser, or SIGTERM, may lose more in the midst of it
 
     def add(self, signal: str, items: int) -> None:
         """Count *items* spans, data points or log records as lost."""
@@ -28,7 +28,7 @@ class Losses:
 
     def reset(self) -> None:
         """Start from nothing: in a forked child, whose parent reports its own losses."""
-        self._lock = Lock()
+        self._lock = RLock()
         self.counts.clear()
 
 

@@ -141,6 +141,8 @@ ABOUT: dict[str, Signal] = {
     "keep": "traces",
     "trace_limit": "traces",
     "prometheus_port": "metrics",
+    "series_limit": "metrics",
+    "export_interval": "metrics",
 }
 """Settings about one signal that only a provider of ours follows."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from math import inf
 from threading import RLock
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -123,7 +124,7 @@ class TailSampling(SpanProcessor):
             if len(self._traces) >= MOST_TRACES:
                 oldest = next(iter(self._traces))
                 self._leave_out(oldest, "overflow")
-                del self._traces[oldest]
+                self._close(oldest, self._traces[oldest])
             trace = self._over.pop(trace_id, None) or self._begin(trace_id)
             self._traces[trace_id] = trace
         return trace
@@ -168,7 +169,7 @@ class TailSampling(SpanProcessor):
         """The rule that holds now that *span* is known; "" if none does."""
         keep, attributes = self._keep, span.attributes or {}
         assert keep is not None
-        trace.cost += attributes.get(semconv.COST) or 0.0  # type: ignore[operator]
+        trace.cost += _number(attributes, semconv.COST)
         if keep.errors and span.status.status_code is StatusCode.ERROR:
             return "errors"
         if keep.flagged and attributes.get(semconv.FLAGGED):
@@ -244,10 +245,15 @@ def _duration(span: ReadableSpan, attributes: Mapping[str, Any]) -> float:
 
 
 def _ttft(attributes: Mapping[str, Any]) -> float:
-    found = attributes.get(semconv.RESPONSE_TIME_TO_FIRST_CHUNK)
-    if found is None:
-        found = attributes.get(models.GENERATION_TIME_TO_FIRST_TOKEN)
-    return 0.0 if found is None else float(found)
+    return _number(attributes, semconv.RESPONSE_TIME_TO_FIRST_CHUNK) or _number(
+        attributes, models.GENERATION_TIME_TO_FIRST_TOKEN
+    )
+
+
+def _number(attributes: Mapping[str, Any], name: str) -> float:
+    """Of one's own spans, an attribute may be anything: what is no positive number is 0."""
+    found = attributes.get(name)
+    return found if isinstance(found, (int, float)) and 0 < found < inf else 0.0
 
 
 _all: WeakSet[TailSampling] = WeakSet()

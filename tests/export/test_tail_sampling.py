@@ -240,6 +240,33 @@ def test_decided_traces_are_forgotten_in_the_end(
     assert len(traces.sampling._over) == 5
 
 
+def test_a_trace_that_was_decided_stays_so_when_there_are_too_many(
+    start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it still does is sent, too."""
+    monkeypatch.setattr(tail_sampling, "MOST_TRACES", 5)
+    traces = start("flagged")
+    root = traces.tracer.start_span("root")
+    traces.span("flagged", root, **{semconv.FLAGGED: True})
+    others = [traces.tracer.start_span("other") for _ in range(5)]
+    traces.span("late", root)
+    root.end()
+    assert traces.kept == dict.fromkeys(["flagged", "late", "root"], "flagged")
+    for each in others:
+        each.end()
+
+
+@pytest.mark.parametrize("value", ["dear", (1.0, 2.0), float("nan"), float("-inf"), None, -5])
+def test_attributes_that_are_no_numbers_are_none(start: Any, value: Any) -> None:
+    """The program's own spans may have any; they lose no span, and spoil no sum."""
+    traces = start(RULES)
+    odd = {semconv.COST: value, semconv.RESPONSE_TIME_TO_FIRST_CHUNK: value}
+    with traces.tracer.start_as_current_span("root") as root:
+        traces.span("odd", root, **{key: each for key, each in odd.items() if each is not None})
+        traces.span("dear", root, **{semconv.COST: 0.2})
+    assert traces.kept == dict.fromkeys(["odd", "dear", "root"], "cost")
+
+
 def test_what_others_began_is_judged_by_itself(start: Any) -> None:
     """Beneath a remote parent, one of a foreign provider, or one that is not sampled."""
     traces = start("errors")

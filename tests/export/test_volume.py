@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from contextlib import suppress
 from time import perf_counter
 from typing import Any
 
@@ -18,6 +19,8 @@ from opentelemetry.sdk.trace import TracerProvider
 
 import llmwatch
 from llmwatch import semconv
+from llmwatch.config import Config
+from llmwatch.export import builders
 from llmwatch.measure.record import Usage
 from llmwatch.signals import active
 from tests.receivers import HttpReceiver
@@ -128,6 +131,38 @@ def test_what_is_kept_says_why_and_the_rest_is_a_metric() -> None:
         assert {each.key: each.value.string_value for each in point.attributes} == {
             semconv.LEFT_OUT_BY: "keep"
         }
+
+
+def test_a_long_trace_arrives_whole() -> None:
+    """However many of its spans waited, they all are sent at once, by a queue that takes them."""
+    many = 4000
+    with HttpReceiver() as receiver:
+        llmwatch.instrument(endpoint=receiver.endpoint, keep="errors", sources=())
+        provider = llmwatch.session.current().pipeline.providers.tracer_provider
+        tracer = provider.get_tracer("the program")
+        with suppress(BrokenError), tracer.start_as_current_span("root"):
+            for _ in range(many):
+                tracer.start_span("step").end()
+            raise BrokenError
+        assert llmwatch.shutdown(30)
+        assert Counter(receiver.names()) == {"step": many, "root": 1}
+
+
+def test_the_queues_size_is_the_environments_to_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "600")
+    assert builders._queue_size(Config.load(keep="errors")) is None
+    monkeypatch.delenv("OTEL_BSP_MAX_QUEUE_SIZE")
+    assert builders._queue_size(Config.load()) is None
+
+
+@pytest.mark.parametrize("setting", ["series_limit", "export_interval"])
+def test_settings_of_metrics_that_a_foreign_provider_does_not_follow_are_told(
+    setting: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    theirs = MeterProvider(shutdown_on_exit=False)
+    llmwatch.instrument(meter_provider=theirs, sources=(), **{setting: 7})
+    llmwatch.uninstrument()
+    assert f"{setting}= is not used" in caplog.text
 
 
 def test_a_flag_keeps_the_programs_own_spans_too() -> None:
