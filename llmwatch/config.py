@@ -307,7 +307,8 @@ def _number(low: float, high: float, kind: type[int] | type[float]) -> Callable[
         except (TypeError, ValueError):
             number = None
         if number is None or not low <= number <= high:
-            raise _wrong(where, value, f"give a number from {low:g} to {high:g}.")
+            kinds = "a whole number" if kind is int else "a number"
+            raise _wrong(where, value, f"give {kinds} from {low} to {high}.")
         return number
 
     return parse

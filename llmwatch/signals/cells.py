@@ -204,7 +204,7 @@ class Ledger:
             _log.warning(
                 "llmwatch counts %s in %d series, and whatever is beyond them in one, "
                 "otel.metric.overflow: leave out of metric_attributes= what has many values, or "
-                "set series_limit=",
+                "raise series_limit=",
                 metric.name,
                 self.limits[metric.kind],
             )
