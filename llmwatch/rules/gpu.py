@@ -85,7 +85,7 @@ def _out_of_memory(values: Values) -> Alert:
     labels = f"{by(values, 'service')}, {device}"
     return Alert(
         name="LlmwatchGpuOutOfMemory",
-        severity="page",
+        severity="ticket",
         expr=f"sum by ({labels}) (increase({series}[{window}])) > 0",
         summary=f"{who(values, 'service')} ran out of memory on {{{{ $labels.{device} }}}}",
         description=f"{COUNT} allocations failed in {window}.",

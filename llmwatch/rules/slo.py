@@ -7,6 +7,7 @@ hundreds.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -32,6 +33,8 @@ class Slo(NamedTuple):
     """What is bad, in alerts."""
     metric: Metric | None = None
     """A histogram of times; None: operations, which may fail."""
+    requests: str | None = None
+    """The SLO that counts the requests which events are part of: one slow request has many gaps."""
 
 
 SLOS = (
@@ -52,12 +55,14 @@ SLOS = (
         "LlmwatchItlBudgetBurn",
         "gaps between chunks of streams are too long",
         OWN_METRICS["inter_chunk_time"],
+        "ttft",
     ),
     Slo(
         "local_itl",
         "LlmwatchItlBudgetBurn",
         "gaps between tokens of a model in the process are too long",
         GENERATION_METRICS["gaps"],
+        "local_ttft",
     ),
     Slo("errors", "LlmwatchErrorBudgetBurn", "operations fail"),
 )
@@ -95,7 +100,8 @@ def _records(slo: Slo, values: Values) -> Iterator[Record]:
         yield Record(
             f"llmwatch:slo_bad:ratio_rate{window}", share, f"Their share in {window}.", labels
         )
-    for window in sorted({burn.long for burn in values["burn"]}, key=seconds):
+    longs = () if slo.requests else {burn.long for burn in values["burn"]}
+    for window in sorted(longs, key=seconds):
         if seconds(window) > DIRECT:
             every = f"{seconds(values['interval']):g}"
             many = f"sum_over_time({events}{chosen}[{window}]) * {every}"
@@ -123,14 +129,28 @@ def _bad(slo: Slo, values: Values, window: str) -> str:
     """Bad events a second."""
     events = _events(slo, values, window)
     if slo.metric is not None:
-        bound = _bound(slo.metric, f"slo.{slo.name}.threshold", values)
-        within = select(slo.metric, f'le=~"{bound}"', part="bucket")
-        return f"({events} - {_sum(values, f'rate({within}[{window}])')})"
+        within = " or ".join(f"rate({each}[{window}])" for each in _within(slo, slo.metric, values))
+        return f"({events} - {_sum(values, within)})"
     error = label(semconv.ERROR_TYPE)
     nobodys = "|".join(values["slo.errors.ignored"])
     matchers = [f'{error}!=""', *([f'{error}!~"{nobodys}"'] if nobodys else [])]
     failed = _sum(values, f"rate({_operations(values, *matchers)}[{window}])")
     return f"({failed} or {events} * 0)"
+
+
+def _within(slo: Slo, metric: Metric, values: Values) -> Iterator[str]:
+    """Selectors of the events that are in time."""
+    key, asked = f"slo.{slo.name}", label(semconv.REQUEST_MODEL)
+    slow = json.dumps("|".join(values.get(f"{key}.slow_models", ())), ensure_ascii=False)
+    if slow == '""':
+        yield _bucket(metric, f"{key}.threshold", values)
+    else:
+        yield _bucket(metric, f"{key}.threshold", values, f"{asked}!~{slow}")
+        yield _bucket(metric, f"{key}.slow_threshold", values, f"{asked}=~{slow}")
+
+
+def _bucket(metric: Metric, key: str, values: Values, *matchers: str) -> str:
+    return select(metric, f'le=~"{_bound(metric, key, values)}"', *matchers, part="bucket")
 
 
 def _bound(metric: Metric, key: str, values: Values) -> str:
@@ -156,7 +176,10 @@ def _alerts(slo: Slo, values: Values) -> Iterator[Alert]:
 
 def _alert(slo: Slo, severity: str, burns: list[Burn], values: Values) -> Alert:
     objective = values[f"slo.{slo.name}.objective"]
-    limit = f", within {values[key]:g} s" if (key := f"slo.{slo.name}.threshold") in values else ""
+    key = f"slo.{slo.name}"
+    limit = f", within {values[f'{key}.threshold']:g} s" if slo.metric else ""
+    if values.get(f"{key}.slow_models"):
+        limit += f" ({values[f'{key}.slow_threshold']:g} s of slow models)"
     windows = " or ".join(each.long for each in burns)
     return Alert(
         name=slo.alert,
@@ -172,10 +195,12 @@ def _burning(slo: Slo, burn: Burn, values: Values) -> str:
     objective = values[f"slo.{slo.name}.objective"]
     budget = f"{1 - objective:.12g}"
     chosen = f'{{slo="{slo.name}"}}'
+    other = f'ignoring (slo) llmwatch:slo_events:increase{burn.long}{{slo="{slo.requests}"}}'
+    enough = other if slo.requests else f"llmwatch:slo_events:increase{burn.long}{chosen}"
     return (
         "(\n"
         f"  llmwatch:slo_bad:ratio_rate{burn.long}{chosen} > {burn.rate:g} * {budget}\n"
         f"  and llmwatch:slo_bad:ratio_rate{burn.short}{chosen} > {burn.rate:g} * {budget}\n"
-        f"  and llmwatch:slo_events:increase{burn.long}{chosen} >= {values['slo.least']:g}\n"
+        f"  and {enough} >= {values['slo.least']:g}\n"
         ")"
     )

@@ -48,12 +48,21 @@ def seconds(duration: str) -> float:
 _DURATION = re.compile(r"(\d+y)?(\d+w)?(\d+d)?(\d+h)?(\d+m)?(\d+s)?(\d+ms)?")
 
 
-def _number(value: Any, low: float, high: float = float("inf")) -> bool:
+def _number(value: Any, low: float, high: float = 1e15) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
 
 
 def _is_duration(value: Any) -> bool:
     return isinstance(value, str) and bool(value) and bool(_DURATION.fullmatch(value))
+
+
+def _is_pattern(value: Any) -> bool:
+    """Whether Prometheus takes it, which knows neither looking around nor references back."""
+    try:
+        fits = isinstance(value, str) and bool(value) and bool(re.compile(value))
+    except re.error:
+        return False
+    return fits and not re.search(r"\(\?(?:[=!>(]|<[=!]|P=)|\\[1-9]", value)
 
 
 def _texts(pattern: str) -> Callable[[Any], bool]:
@@ -72,6 +81,10 @@ _POSITIVE = Kind(lambda each: _number(each, 1e-9), "give a number above 0")
 _LABELS = Kind(_texts(r"[a-zA-Z_][a-zA-Z0-9_]*"), 'give a list of labels like ["job"]')
 _SOME_LABELS = Kind(lambda each: bool(each) and _LABELS.fits(each), _LABELS.remedy)
 _WORDS = Kind(_texts(r"[\w.:-]+"), 'give a list of words like ["one", "two"]')
+_PATTERNS = Kind(
+    lambda each: isinstance(each, list) and all(map(_is_pattern, each)),
+    'give a list of regular expressions like ["o3.*"]',
+)
 _WORD = Kind(
     lambda each: isinstance(each, str) and bool(re.fullmatch(r"[\w.:-]+", each)), "give a word"
 )
@@ -82,6 +95,7 @@ KINDS: Final[dict[str, Kind]] = {
         lambda each: isinstance(each, str) and (not each or "://" in each), "give a URL, or none"
     ),
     **dict.fromkeys(("off", "reasons", "ignored"), _WORDS),
+    "models": _PATTERNS,
     "model": _LABELS,
     **dict.fromkeys(("service", "gpu"), _SOME_LABELS),
     **dict.fromkeys(("page", "ticket"), _WORD),

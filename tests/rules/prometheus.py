@@ -51,6 +51,8 @@ class UnitTest:
     def __init__(self, rules: Iterable[Path], every: str = "1m") -> None:
         self.rules = [str(each) for each in rules]
         self.every = every
+        self.order: list[str] = []
+        """Groups that are evaluated in this order; of the others there is none."""
         self._series: list[dict[str, str]] = []
         self._alerts: list[dict[str, Any]] = []
         self._values: list[dict[str, Any]] = []
@@ -87,7 +89,12 @@ class UnitTest:
             "alert_rule_test": self._alerts,
             "promql_expr_test": self._values,
         }
-        plan = {"rule_files": self.rules, "evaluation_interval": self.every, "tests": [test]}
+        plan = {
+            "rule_files": self.rules,
+            "evaluation_interval": self.every,
+            "group_eval_order": self.order,
+            "tests": [test],
+        }
         (folder / "plan.yml").write_text(json.dumps(plan))
         promtool("test", "rules", "plan.yml", cwd=folder)
 

@@ -37,11 +37,17 @@ def test_the_error_of_the_page_is_what_one_gets(tmp_path: Path) -> None:
     AMTOOL is None, reason="needs amtool, of the Debian package prometheus-alertmanager"
 )
 @pytest.mark.parametrize(
-    ("labels", "receiver"), [("severity=critical", "pager"), ("severity=warning", "tickets")]
+    ("labels", "receiver"),
+    [
+        ("severity=critical", "pager"),
+        ("severity=warning", "tickets"),
+        ("severity=critical alertname=LlmwatchNoData job=shop", "pager"),
+        ("severity=critical alertname=LlmwatchNoData job=batch-9", "nobody"),
+    ],
 )
 def test_alertmanager_takes_the_configuration_to_copy(labels: str, receiver: str) -> None:
     path = str(DOCS / "recipes" / "alertmanager.yml")
-    command = [str(AMTOOL), "config", "routes", "test", f"--config.file={path}", labels]
+    command = [str(AMTOOL), "config", "routes", "test", f"--config.file={path}", *labels.split()]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == receiver, done.stderr
     checked = subprocess.run([str(AMTOOL), "check-config", path], capture_output=True, check=False)

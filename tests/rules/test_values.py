@@ -10,6 +10,7 @@ import pytest
 from llmwatch.errors import ConfigError
 from llmwatch.rules.files import export, groups, render
 from llmwatch.rules.values import Burn, kind_of, load, meanings
+from tests.rules.prometheus import needs_promtool, promtool
 
 
 def given(folder: Path, text: str) -> Path:
@@ -33,6 +34,12 @@ def given(folder: Path, text: str) -> Path:
             "[cost]\nwindow = '30m'",
             "cost.window = '30m' must be longer than cost.burn_window, '1h'",
         ),
+        ("[cost]\nbudget = inf", "cost.budget = inf .* give a number above 0"),
+        (f"[cost]\nbudget = 1{'0' * 400}", "cost.budget = 10+ .* give a number above 0"),
+        ("[slo]\nleast = nan", "slo.least = nan .* give a number, 0 or more"),
+        ("[slo.ttft]\nslow_models = ['(']", r"slow_models = \['\('\] .* regular expressions"),
+        ("[slo.ttft]\nslow_models = ['o(?!ld)']", r"slow_models = .* regular expressions"),
+        ("[slo.ttft]\nslow_models = 'o3'", "slow_models = 'o3' .* regular expressions"),
         ("[gpu.memory]\nshare = 95", "gpu.memory.share = 95 .* from 0 to 1"),
         ("[gpu.memory]\nfor = 5", "gpu.memory.for = 5 .* duration"),
         ("[labels]\nservice = 'job'", "labels.service = 'job' .* list of labels"),
@@ -105,6 +112,13 @@ def test_labels_severities_and_runbooks_are_where_they_are_wanted(tmp_path: Path
     assert f'runbook_url: "{url}"' in rules
 
 
+@needs_promtool
+def test_any_pattern_that_may_be_given_can_be_loaded(tmp_path: Path) -> None:
+    odd = r"""slow_models = ['a"b\.c\\d', "x`y\nz{{ 1 }}", 'é(b|c)+', '(?i:Q+)']"""
+    found = export(tmp_path, given(tmp_path, f"[slo.ttft]\n{odd}\n"))
+    promtool("check", "rules", found[0], cwd=tmp_path)
+
+
 def test_every_value_has_a_meaning_and_is_used(tmp_path: Path) -> None:
     """Changed, it changes the rules."""
     table = list(meanings())
@@ -123,8 +137,8 @@ def _other(folder: Path, key: str) -> dict[str, object]:
         values[key] = "genai-0.1"
     elif key == "off":
         values[key] = ["LlmwatchNoData"]
-    elif key.endswith(".threshold"):
-        values[key] = 1.0
+    elif key.endswith("threshold"):
+        values[key] = 10.0
     elif isinstance(value, str):
         values[key] = "7m" if re.fullmatch(r"\d+[smhd]", value) else f"{value}x"
     else:
