@@ -360,7 +360,12 @@ DRIFT_METRICS: Final[dict[str, Metric]] = {
     "p_value": Metric("llmwatch.drift.p_value", "1", _GAUGE, "p-value of the latest window."),
     "alarm": Metric("llmwatch.drift.alarm", "1", _GAUGE, "1 while an alarm is raised, else 0."),
     "effect": Metric(
-        "llmwatch.drift.effect", "1", _GAUGE, "Size of the difference that the latest window shows."
+        "llmwatch.drift.effect",
+        "1",
+        _GAUGE,
+        "Size of the difference that the latest window shows: the larger of the share of foreign "
+        "items and of the centroid's distance without what is chance; a mean that moves further "
+        "than the reference's radius gives more than 1.",
     ),
     "centroid": Metric(
         "llmwatch.drift.centroid",
@@ -521,8 +526,9 @@ ATTRIBUTES: Final[dict[str, str]] = {
     DRIFT_STATISTIC: "Which p-value: `all` for the verdict's, or `centroid`, `mahalanobis`, "
     "`residual_tail` for one statistic alone.",
     DRIFT_P_VALUE: "How often a window from where the reference came from would differ as much.",
-    DRIFT_EFFECT: "Size of the difference, 0 to 1: the larger of the share of foreign items and "
-    "the shift of the mean, without what is chance.",
+    DRIFT_EFFECT: "Size of the difference: the larger of the share of foreign items and the shift "
+    "of the mean, as a share of the reference's radius, without what is chance. Above 1 where the "
+    "mean moved further than that.",
     DRIFT_FOREIGN: "At least this share of the window's items is in excess in the residual's tail.",
     DRIFT_CENTROID: "Distance of the window's mean, as a share of the reference's radius.",
     DRIFT_MAHALANOBIS: "Mahalanobis distance of that mean.",

@@ -103,10 +103,10 @@ DRIFT = (
     ),
     Panel(
         asks="How large is the difference?",
-        tells="Size of the difference, 0 to 1: the larger of the share of foreign items and the "
-        "shift of the mean. A p-value says whether, this says how much.",
+        tells="The larger of the share of foreign items and the shift of the mean, as a share of "
+        "the reference's radius: above 100% the mean moved further than that. A p-value says "
+        "whether, this says how much.",
         unit="percentunit",
-        high=1,
         queries=each("effect"),
     ),
     Panel(

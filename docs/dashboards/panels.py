@@ -94,7 +94,7 @@ def build(panel: Panel, number: int) -> Any:
         made.thresholds(marks)
     if panel.traces:
         link = dashboard.DashboardLink("Traces of ${__field.labels.gen_ai_request_model}")
-        model = f"span.{semconv.REQUEST_MODEL} =~ `${{__field.labels.gen_ai_request_model}}`"
+        model = f"span.{semconv.REQUEST_MODEL} = `${{__field.labels.gen_ai_request_model}}`"
         made.data_links([link.url(explore(model)).target_blank(True)])
     for index, (expression, legend) in enumerate(panel.queries):
         made.with_target(_query(panel, chr(ord("A") + index), expression, legend))

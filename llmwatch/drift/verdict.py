@@ -47,7 +47,8 @@ class Verdict:
     foreign: float
     """At least this share of the window's items lies in excess in the residual's tail. 0 to 1."""
     effect: float
-    """The larger of `foreign` and of `centroid` without what chance may explain of it."""
+    """The larger of `foreign` and of `centroid` without what chance may explain of it; above 1
+    where the mean moved further than the reference's radius."""
     dependence: float
     """Design effect: how many items of this window tell as much as one independent item. 1: all
     are independent."""

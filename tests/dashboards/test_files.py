@@ -140,14 +140,17 @@ def test_labels_are_attributes_of_llmwatch() -> None:
 
 
 def test_links_lead_to_traces_of_the_service_the_model_and_the_time() -> None:
-    """What Grafana's page for exploring is told is JSON, once variables are replaced."""
+    """What Grafana's page for exploring is told is JSON, once variables are replaced.
+
+    A model is compared as it is: its name is no pattern.
+    """
     replaced = {
         "__org.id": "1",
         "__from": "1700000000000",
         "__to": "1700003600000",
         "traces": "tempo-1",
         "service:pipe": "shop|chat",
-        "__field.labels.gen_ai_request_model": "gpt-4o",
+        "__field.labels.gen_ai_request_model": "meta-llama/Llama-3.1-8B+x",
     }
     links = [
         link["url"]
@@ -162,7 +165,8 @@ def test_links_lead_to_traces_of_the_service_the_model_and_the_time() -> None:
         assert pane["datasource"] == pane["queries"][0]["datasource"]["uid"] == "tempo-1"
         assert pane["range"] == {"from": "1700000000000", "to": "1700003600000"}
         assert pane["queries"][0]["query"] == (
-            "{ resource.service.name =~ `shop|chat` && span.gen_ai.request.model =~ `gpt-4o` }"
+            "{ resource.service.name =~ `shop|chat` "
+            "&& span.gen_ai.request.model = `meta-llama/Llama-3.1-8B+x` }"
         )
 
 
