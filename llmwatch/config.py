@@ -403,8 +403,10 @@ def _ports(value: Any, where: str) -> str:
 def _keep(value: Any, where: str) -> Keep:
     if isinstance(value, Keep):
         return value
+    if not isinstance(value, str):
+        raise _wrong(where, value, "give rules in one string, such as 'errors,slow>5s,5%'.")
     try:
-        return parse_rules(_text(value, where))
+        return parse_rules(value)
     except ConfigError as error:
         raise ConfigError(f"{where}{value!r} cannot be used: {error}") from None
 

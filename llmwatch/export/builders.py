@@ -40,6 +40,9 @@ PROMETHEUS = "prometheus"
 STORE = "llmwatch_store"
 """Our name, beside those of ``OTEL_*_EXPORTER``, for the local store."""
 
+USUAL_QUEUE = 2048
+"""Spans: the SDK's default."""
+
 NOBODY = metrics.NoOpMeterProvider()
 
 
@@ -200,12 +203,12 @@ def _tracer_provider(config: Config, names: list[str]) -> Build:
 
 
 def _queue_size(config: Config) -> int | None:
-    """Room for all the spans that wait for the end of their traces, and may then come at once."""
+    """Room besides for the spans that wait for the end of their traces, and may come at once."""
     if config.keep is None or os.environ.get("OTEL_BSP_MAX_QUEUE_SIZE", "").strip():
         return None  # as the SDK says
     from llmwatch.export.tail_sampling import MOST_SPANS
 
-    return 2 * MOST_SPANS
+    return MOST_SPANS + USUAL_QUEUE
 
 
 def _sampled(config: Config, processors: list[Any]) -> list[Any]:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 MOST_SPANS = 8192
 """Ended spans that wait for the end of their traces; beyond, the oldest trace's are left out."""
 
+CHARACTERS = 16_384
+"""A span counts once more among them for so many of its attributes' characters: content is long."""
+
 MOST_TRACES = 8192
 """Traces in progress that are known at a time: a span that never ends leaves one behind. And as
 many of those that were decided lately."""
@@ -150,7 +153,9 @@ class TailSampling(SpanProcessor):
         if trace.kept is None and (why := self._judge(trace, span)):
             trace.kept, trace.why = self._allowed(), why
         trace.spans.append(span)
-        self._waiting += 1
+        weight = _weight(span)
+        trace.weight += weight
+        self._waiting += weight
         self._undecided[trace_id] = trace
         over = trace.open <= 0
         if over:
@@ -161,7 +166,7 @@ class TailSampling(SpanProcessor):
             self._leave_out(trace_id, "trace_limit")
         elif over:
             self._leave_out(trace_id, "keep")
-        elif self._waiting > MOST_SPANS:
+        while self._waiting > MOST_SPANS and self._undecided:
             self._leave_out(next(iter(self._undecided)), "overflow")
         return []
 
@@ -189,7 +194,8 @@ class TailSampling(SpanProcessor):
         if trace is None:
             return []
         spans, trace.spans = trace.spans, []
-        self._waiting -= len(spans)
+        self._waiting -= trace.weight
+        trace.weight = 0
         return spans
 
     def _leave_out(self, trace_id: int, by: str) -> None:
@@ -200,13 +206,15 @@ class TailSampling(SpanProcessor):
 class _Trace:
     """What is known of one trace, as far as it runs in this process."""
 
-    __slots__ = ("cost", "kept", "open", "spans", "why")
+    __slots__ = ("cost", "kept", "open", "spans", "weight", "why")
 
     def __init__(self) -> None:
         self.open = 0
         """Spans that have begun and not ended."""
         self.spans: list[ReadableSpan] = []
         """Those that wait."""
+        self.weight = 0
+        """How many they count as."""
         self.cost = 0.0
         self.kept: bool | None = None
         """None: undecided."""
@@ -235,6 +243,12 @@ class _Limit:
 
 def _saying(span: ReadableSpan, why: str) -> ReadableSpan:
     return Added(span, {semconv.KEPT: why}) if why else span
+
+
+def _weight(span: ReadableSpan) -> int:
+    """How many spans one counts as while it waits. Cost: 1 µs."""
+    texts = (value for value in (span.attributes or {}).values() if type(value) is str)
+    return 1 + sum(map(len, texts)) // CHARACTERS
 
 
 def _duration(span: ReadableSpan, attributes: Mapping[str, Any]) -> float:

@@ -329,6 +329,22 @@ def test_the_spans_that_wait_are_bounded(start: Any, monkeypatch: pytest.MonkeyP
     assert traces.sampling._waiting == 0
 
 
+def test_spans_with_long_content_count_for_more(
+    start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what waits would be bounded in number only."""
+    monkeypatch.setattr(tail_sampling, "MOST_SPANS", 10)
+    traces = start("errors")
+    with traces.tracer.start_as_current_span("small") as small:
+        traces.span("short", small)
+        with traces.tracer.start_as_current_span("large", Context()) as large:
+            traces.span("long", large, content="x" * (8 * tail_sampling.CHARACTERS))
+            assert dropped.left_out_counts() == {}
+            traces.span("long", large, content="x" * (8 * tail_sampling.CHARACTERS))
+            assert dropped.left_out_counts() == {"overflow": 3}
+    assert traces.sampling._waiting == 0
+
+
 def test_spans_that_never_end_are_forgotten(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tail_sampling, "MOST_TRACES", 5)
     traces = start("errors")
