@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Thread
 from time import monotonic, sleep
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
@@ -153,7 +154,8 @@ class HttpReceiver(Receiver):
                 if self.headers.get("content-encoding") == "gzip":
                     body = gzip.decompress(body)
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                signal = self.path.removeprefix("/v1/")
+                path = urlsplit(self.path).path  # a proxy is asked with the whole address
+                signal = path.removeprefix("/v1/")
                 message = REQUESTS[signal]()
                 message.ParseFromString(body)
                 receiver.received.append(Received(signal, headers, message))

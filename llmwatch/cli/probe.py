@@ -11,7 +11,8 @@ from dataclasses import replace
 from functools import partial
 from time import monotonic, time_ns
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import click
 from opentelemetry import _logs
@@ -134,6 +135,9 @@ def _reaches(report: Report, config: Config, signal: Signal, name: str) -> bool:
         report.note(f"with the headers {', '.join(sorted(found.headers))}")
     url = urlsplit(found.url if "://" in found.url else f"https://{found.url}")
     shown = _without_keys(found.url)
+    if (proxy := _proxy(url)) is not None:
+        report.note(f"through the proxy {_without_keys(proxy)}")
+        url = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     try:
         port = url.port or (443 if url.scheme == "https" else 80)
         socket.create_connection((url.hostname or "", port), timeout=5).close()
@@ -141,6 +145,14 @@ def _reaches(report: Report, config: Config, signal: Signal, name: str) -> bool:
         report.fail(f"{shown} cannot be reached: {error}. Is it the right address, and up?")
         return False
     return True
+
+
+def _proxy(url: SplitResult) -> str | None:
+    """What exporters ask instead, by the environment; nobody else may know the address, then."""
+    if proxy_bypass(url.hostname or ""):
+        return None
+    known = getproxies()
+    return known.get(url.scheme) or known.get("all")
 
 
 def _without_keys(url: str) -> str:

@@ -78,6 +78,20 @@ def test_nobody_there_is_told_at_once(tmp_path: Path) -> None:
     assert "cannot be reached" in ran.stdout
 
 
+def test_a_proxy_is_asked_instead(tmp_path: Path) -> None:
+    """Where the environment names one, as exporters do: it alone may know the address."""
+    with HttpReceiver() as proxy:
+        user = proxy.endpoint.replace("://", f"://me:{SECRET}@")
+        where = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector.invalid:4318"}
+        ran = doctor(tmp_path, http_proxy=user, no_proxy="", **where)
+    assert ran.returncode == 0, ran.stdout
+    assert {each.signal for each in proxy.received} == SENT
+    assert f"through the proxy {proxy.endpoint}" in ran.stdout
+    ran = doctor(tmp_path, http_proxy=closed_endpoint(), no_proxy="collector.invalid", **where)
+    assert ran.returncode == 1
+    assert "proxy" not in ran.stdout
+
+
 def test_no_answer_is_told_in_time(tmp_path: Path) -> None:
     with black_hole() as endpoint:
         ran = doctor(tmp_path, "--endpoint", endpoint, "--timeout", "0.3")
