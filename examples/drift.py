@@ -95,13 +95,13 @@ def toy(text: str) -> np.ndarray:
 
 
 def main() -> None:
-    """Learn what English questions look like, then let one in five be German, then none."""
+    """Learn what English questions look like, then let one in four be German, then none."""
     chance, embed = random.Random(7), encoder()  # noqa: S311
-    monitor = DriftMonitor("questions", "first:400", window=100)
-    monitor.add(embed([question(False, chance) for _ in range(400)]))
+    monitor = DriftMonitor("questions", "first:240", window=60)
+    monitor.add(embed([question(False, chance) for _ in range(240)]))
     monitor.wait()
-    for title, share in (("English", 0.0), ("one in five German", 0.2), ("English again", 0.0)):
-        asked = [question(chance.random() < share, chance) for _ in range(240)]
+    for title, share in (("English", 0.0), ("one in four German", 0.25), ("English again", 0.0)):
+        asked = [question(chance.random() < share, chance) for _ in range(120)]
         monitor.add(embed(asked), ids=asked)
         print(f"{title}\n{monitor.status()}")
         if monitor.status().alarm:
