@@ -28,12 +28,18 @@ VERDICT = (*WATCHED, f'{STATISTIC}="all"')
 SERIES = f"{{{{{MONITOR}}}}} {{{{{KEY}}}}} {{{{instance}}}}"
 ALARM, P, RESIDUAL = DRIFT_METRICS["alarm"], DRIFT_METRICS["p_value"], DRIFT_HISTOGRAMS["residual"]
 BY_MODEL = f"{{{{{MODEL}}}}}"
+LEAST_P = 1e-9
 PERPLEXITY = GENERATION_METRICS["perplexity"]
 
 
 def each(name: str) -> tuple[tuple[str, str], ...]:
     """A number of every monitor, key and process."""
     return ((level(DRIFT_METRICS[name], "max", MONITOR, KEY, "instance", where=WATCHED), SERIES),)
+
+
+def visible(p_value: str) -> str:
+    """A p-value that a logarithmic axis can show: those of great drifts are far below it, or 0."""
+    return f"clamp_min({p_value}, {LEAST_P:g})"
 
 
 NOW = (
@@ -94,12 +100,13 @@ DRIFT = (
     Panel(
         asks="How unlikely is the latest window?",
         tells="p-value of the latest window: of 100 windows from where the reference came from, "
-        "one is below 0.01. An alarm also weighs how many windows were looked at.",
+        "one is below 0.01. An alarm takes two in a row below the monitor's `false_alarm`. What is "
+        "smaller than a billionth lies on the lower edge.",
         unit="none",
-        low=1e-9,
+        low=LEAST_P,
         high=1,
         logarithmic=True,
-        queries=((level(P, "min", MONITOR, KEY, "instance", where=VERDICT), SERIES),),
+        queries=((visible(level(P, "min", MONITOR, KEY, "instance", where=VERDICT)), SERIES),),
     ),
     Panel(
         asks="How large is the difference?",
@@ -114,12 +121,14 @@ DRIFT = (
         tells="Smallest p-value of each test: `centroid` (the mean moved), `mahalanobis` (it "
         "moved in an unusual direction), `residual_tail` (items unlike any of the reference).",
         unit="none",
-        low=1e-9,
+        low=LEAST_P,
         high=1,
         logarithmic=True,
         queries=(
             (
-                level(P, "min", MONITOR, STATISTIC, where=(*WATCHED, f'{STATISTIC}!="all"')),
+                visible(
+                    level(P, "min", MONITOR, STATISTIC, where=(*WATCHED, f'{STATISTIC}!="all"'))
+                ),
                 f"{{{{{MONITOR}}}}} {{{{{STATISTIC}}}}}",
             ),
         ),

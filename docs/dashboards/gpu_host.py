@@ -100,8 +100,9 @@ NOW = (
     Panel(
         kind="number",
         asks="What does a token cost in energy?",
-        tells="Joules over output tokens of requests to models in these processes, all GPUs "
-        "together. Needs the setting `gpu_poll_interval`.",
+        tells="Joules over output tokens of a request to a model in these processes, all GPUs "
+        "together: the mean of requests, be they long or short. Needs the setting "
+        "`gpu_poll_interval`.",
         unit=PER_TOKEN,
         queries=((mean(OPERATION_METRICS["energy_per_token"]), "mean of requests"),),
         width=4,

@@ -58,8 +58,8 @@ NOW = (
     Panel(
         kind="number",
         asks="What share of them fails?",
-        tells="Calls that ended with an error, over all calls. A retry of the client is no call "
-        "of its own.",
+        tells="Calls that ended with an error, over all calls; cancelled ones are among them, "
+        "which alerts leave out. A retry of the client is no call of its own.",
         unit="percentunit",
         high=1,
         queries=((failing(), "failed"),),
@@ -297,12 +297,14 @@ TOKENS_AND_COST = (
         queries=tuple((quantile(q, USAGE, where=OUT), f"p{q * 100:g}") for q in (0.5, 0.95)),
     ),
     Panel(
-        asks="What does a token cost?",
-        tells="US dollars over output tokens of the calls of a model, prompts included in the "
-        "cost.",
+        asks="What do a million tokens cost?",
+        tells="US dollars for a million output tokens of a model, prompts included in the cost.",
         unit="currencyUSD",
         queries=(
-            (ratio(rate(COST, "sum", MODEL), rate(USAGE, "sum", MODEL, where=OUT)), BY_MODEL),
+            (
+                "1e6 * " + ratio(rate(COST, "sum", MODEL), rate(USAGE, "sum", MODEL, where=OUT)),
+                BY_MODEL,
+            ),
         ),
     ),
 )

@@ -113,6 +113,17 @@ def test_expressions_follow_the_variables(panel: dict[str, Any]) -> None:
         assert each["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
 
 
+def test_a_logarithmic_axis_shows_what_is_as_small_as_can_be() -> None:
+    """Zero has no place on it, and the smallest p-values are those that matter."""
+    panels = [each for name in shipped.NAMES for each in shipped.panels(shipped.load(name))]
+    logarithmic = [each for each in panels if '"type": "log"' in json.dumps(each["fieldConfig"])]
+    assert logarithmic
+    for panel in logarithmic:
+        least = panel["fieldConfig"]["defaults"]["min"]
+        for target in panel["targets"]:
+            assert re.fullmatch(rf"clamp_min\(.*, {least:g}\)", target["expr"]), panel["title"]
+
+
 def test_names_are_those_of_the_conventions_of_llmwatch() -> None:
     """As exporter and collectors translate them, and with the suffixes of their kind."""
     known = set()
