@@ -38,9 +38,12 @@ def export(folder: Path, force: bool) -> None:
     texts = _texts(".json", ".rules.yml", "runbooks.md")
     lost = [name for name, text in texts.items() if _differs(folder / name, text)]
     if lost and not force:
+        again = " Rules from values of your own: write them anew with llmwatch rules export."
         raise click.ClickException(
             f"{', '.join(lost)} in {folder} would be lost: they are not as they are shipped. "
             "Name another folder, or give --force."
+            + again
+            * any(name.endswith(".rules.yml") for name in lost)
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)

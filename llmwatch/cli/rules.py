@@ -20,11 +20,16 @@ def rules() -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Thresholds and windows, as TOML: those that shall differ from `llmwatch rules values`.",
 )
-def export(folder: Path, values: Path | None) -> None:
-    """Write rules and runbooks into FOLDER."""
+@click.option("--force", is_flag=True, help="Write over runbooks and rules that others changed.")
+def export(folder: Path, values: Path | None, force: bool) -> None:
+    """Write rules and runbooks into FOLDER.
+
+    Rules that this command wrote before are written anew. The exit code is 1, and nothing is
+    written, where another file would be lost.
+    """
     from llmwatch.rules.files import export as write
 
-    for path in write(folder, values):
+    for path in write(folder, values, force=force):
         click.echo(path)
 
 

@@ -63,21 +63,29 @@ def render(values: Values) -> dict[str, str]:
     }
 
 
-def export(folder: Path, values: Path | None = None) -> list[Path]:
+def export(folder: Path, values: Path | None = None, *, force: bool = False) -> list[Path]:
     """Write the rules and their runbooks into a folder.
 
     Args:
-        folder: Made if need be; files of those names are written anew.
+        folder: Made if need be; rules that were written there before are written anew.
         values: A file with the values that shall differ from those that are shipped.
+        force: Whether to write over runbooks that somebody changed, and over rules of others.
 
     Returns:
         What was written.
 
     Raises:
-        ConfigError: If a value cannot be used (nothing is written then), or the folder cannot.
+        ConfigError: If a value cannot be used, a file would be lost (nothing is written then),
+            or the folder cannot be written.
     """
     texts = render(load(values))
     texts["runbooks.md"] = RUNBOOKS.read_text(encoding="utf-8")
+    lost = [name for name, text in texts.items() if _is_lost(folder / name, text)]
+    if lost and not force:
+        raise ConfigError(
+            f"{', '.join(lost)} in {folder} would be lost: somebody changed it, or it is of "
+            "another release. Name another folder, or give --force."
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
@@ -85,3 +93,13 @@ def export(folder: Path, values: Path | None = None) -> list[Path]:
     except OSError as error:
         raise ConfigError(f"{folder} cannot be written: {error}") from error
     return [folder / name for name in texts]
+
+
+def _is_lost(path: Path, text: str) -> bool:
+    try:
+        found = path.read_text(encoding="utf-8")
+    except OSError:  # it is not there; or writing it will say what is wrong
+        return False
+    except UnicodeDecodeError:
+        return True
+    return found != text and not found.startswith(HEAD)

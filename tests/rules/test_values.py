@@ -90,6 +90,22 @@ def test_where_nothing_can_be_written_is_named(tmp_path: Path) -> None:
             export(folder)
 
 
+def test_what_others_wrote_is_not_written_over(tmp_path: Path) -> None:
+    """Runbooks are there to be added to; rules are written anew, as they say."""
+    export(tmp_path)
+    export(tmp_path, given(tmp_path, "[cost]\nbudget = 7\n"))
+    runbooks, rules = tmp_path / "runbooks.md", tmp_path / "llmwatch-gpu.rules.yml"
+    assert "> 7\n" in (tmp_path / "llmwatch-requests.rules.yml").read_text()
+    runbooks.write_text("Call Ann.\n")
+    rules.write_bytes(b"groups: [] # \xff")
+    with pytest.raises(ConfigError, match=r"llmwatch-gpu.rules.yml, runbooks.md in .* --force"):
+        export(tmp_path)
+    assert "> 7\n" in (tmp_path / "llmwatch-requests.rules.yml").read_text()
+    assert runbooks.read_text() == "Call Ann.\n"
+    export(tmp_path, force=True)
+    assert "LlmwatchDriftRaised" in runbooks.read_text()
+
+
 def test_what_is_not_given_is_as_shipped(tmp_path: Path) -> None:
     text = "[slo.ttft]\nthreshold = 4\n[[burn]]\nseverity='page'\nlong='2h'\nshort='10m'\nrate=5\n"
     mine, shipped = load(given(tmp_path, text)), load()
