@@ -1,7 +1,8 @@
 """Say the same in a backend's own words, beside those of the conventions.
 
 Phoenix and MLflow read the GenAI conventions themselves; a dialect adds what they do not find
-there. It looks at operations of llmwatch only, on the thread that exports.
+there. It looks at operations only, llmwatch's and those of whoever else uses the provider, on the
+thread that exports.
 """
 
 from __future__ import annotations
@@ -130,13 +131,14 @@ def _read(text: Any) -> list[Any]:
         found = json.loads(text) if isinstance(text, str) else None
     except ValueError:  # a limit on the length of attributes has cut it
         found = None
-    return found if isinstance(found, list) else []
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
 
 def _text(text: Any, *, last: bool = False) -> str | None:
     """Messages for reading: their texts, or their parts as JSON where there is something else."""
     messages = _read(text)[-1:] if last else _read(text)
-    parts = [part for message in messages for part in message.get("parts", ())]
+    listed = [each for message in messages if isinstance(each := message.get("parts"), list)]
+    parts = [part for each in listed for part in each if isinstance(part, dict)]
     if not parts:
         return None
     if all(part.get("type") == "text" for part in parts):

@@ -74,8 +74,9 @@ def attributes(
 def flag() -> None:
     """Mark the trace that is in progress as worth keeping, for the rule ``flagged`` of ``keep``.
 
-    It goes on the current span: one of the program's own, of `llmwatch.watch`, or of an operation
-    that is in progress. Where there is none, nothing happens.
+    It goes on the current span: one of the program's own, or of `llmwatch.watch`. That of a call is
+    current inside the call only, not while its stream is read. Where there is none, nothing
+    happens.
     """
     trace.get_current_span().set_attribute(semconv.FLAGGED, True)
 

@@ -102,12 +102,18 @@ def test_every_operation_has_a_kind(operation: str, kind: str, span_type: str | 
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-@pytest.mark.parametrize("broken", ["", "[", "{}", "null", "[]", 7])
+@pytest.mark.parametrize("broken", ["", "[", "{}", "null", "[]", 7, "[1]", '["a"]'])
 def test_content_that_is_none_adds_none(dialect: str, broken: Any) -> None:
-    """Such as `redact` may leave, or a limit on attributes cut."""
+    """Such as `redact` may leave, a limit on attributes cut, or another instrumentation write."""
     keys = (semconv.INPUT_MESSAGES, semconv.OUTPUT_MESSAGES, semconv.SYSTEM_INSTRUCTIONS)
     said = DIALECTS[dialect]({**CHAT, **dict.fromkeys(keys, broken)})
     assert not {"input.value", "output.value", "mlflow.spanInputs"} & said.keys()
+
+
+@pytest.mark.parametrize("parts", [None, 7, "text", {"a": 1}, [7, "text"]])
+def test_messages_of_others_may_have_any_parts(parts: Any) -> None:
+    said = openinference({**CHAT, semconv.INPUT_MESSAGES: json.dumps([{"parts": parts}])})
+    assert said == {"openinference.span.kind": "LLM"}
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
