@@ -53,7 +53,7 @@ baseline = "1m"
 for = "0s"
 [cost]
 budget = 0.05
-window = "10s"
+window = "7s"
 burn_window = "5s"
 burn_rate = 1.5
 [gpu.throttling]
@@ -67,16 +67,16 @@ window = "4s"
 for = "1s"
 [drift]
 for = "0s"
-window = "10s"
+window = "6s"
 fleet_for = "1s"
 [telemetry]
-window = "6s"
+window = "5s"
 [no_data]
 lookback = "1h"
 for = "3s"
 """
 
-BASELINE = 10
+BASELINE = 7
 """Seconds in which all is well: throughput is compared with them."""
 
 PATIENCE = 120
