@@ -161,6 +161,21 @@ def test_a_gpu_is_held_down(tmp_path: Path, suffix: str) -> None:
     test.run(tmp_path)
 
 
+def test_queries_of_the_runbook_take_two_processes_that_report_one_gpu(tmp_path: Path) -> None:
+    """Prometheus refuses to divide where several series have the same labels."""
+    runbook = (SHIPPED / "runbooks.md").read_text().split("\n## LlmwatchGpuThrottled\n")[1]
+    queries = runbook.split("```")[1].removeprefix("text\n").splitlines()
+    test, sensor, clock = of("gpu"), {"hw_sensor_location": "gpu"}, {"llmwatch_gpu_clock": "sm"}
+    gpu(test, "hw_temperature_celsius", "91x5", 0, **sensor)
+    gpu(test, "hw_power_watts", "350x5", 0)
+    gpu(test, "llmwatch_gpu_clock_frequency_hertz", "5e8x5", 0, **clock)
+    gpu(test, "llmwatch_gpu_clock_limit_hertz", "2e9x5", 0, **clock)
+    named = ({**FIRST, **sensor}, FIRST, {"hw_id": "GPU-0", **clock})
+    for query, value, labels in zip(queries, (91, 350, 0.25), named, strict=True):
+        test.value(query, 3, value, **labels)
+    test.run(tmp_path)
+
+
 def test_a_gpu_has_memory_errors(tmp_path: Path) -> None:
     """New ones: not those that it had before anybody watched."""
     test = of("gpu", every="5m")
