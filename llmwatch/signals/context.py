@@ -17,6 +17,7 @@ from opentelemetry.context import Context, create_key
 
 from llmwatch import semconv
 from llmwatch.errors import ConfigError
+from llmwatch.signals.encodable import encodable
 
 if TYPE_CHECKING:
     from llmwatch.signals.operation import Operation
@@ -25,6 +26,9 @@ AttributeValue = str | bool | int | float
 
 ATTRIBUTES_KEY = create_key("llmwatch-attributes")
 OPERATION_KEY = create_key("llmwatch-operation")
+
+_INTEGER_BITS = 63
+"""OTLP has no room for larger ones."""
 
 NO_ATTRIBUTES: Mapping[str, AttributeValue] = {}
 
@@ -62,7 +66,8 @@ def attributes(
         for key, value in given.items()
         if value is not None
     }
-    named |= {key.replace("__", "."): _checked(key, value) for key, value in more.items()}
+    for key, value in more.items():
+        named[encodable(key.replace("__", "."))] = _checked(key, value)
     merged = {key: value for key, value in {**_outer(), **named}.items() if value is not None}
     token = otel_context.attach(otel_context.set_value(ATTRIBUTES_KEY, merged))
     try:
@@ -102,7 +107,10 @@ def _checked(key: str, value: AttributeValue | None) -> AttributeValue | None:
         raise ConfigError(
             f"attributes({key}={value!r}) cannot be used: give a string, a number or a boolean."
         )
-    return value
+    if isinstance(value, int) and value.bit_length() > _INTEGER_BITS:
+        return str(value)  # such as a UUID's number
+    checked: AttributeValue | None = encodable(value)
+    return checked
 
 
 def current_operation(context: Context | None = None) -> Operation | None:

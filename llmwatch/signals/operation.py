@@ -32,6 +32,7 @@ from llmwatch.signals.context import (
     detach,
 )
 from llmwatch.signals.cost import price
+from llmwatch.signals.encodable import encodable
 from llmwatch.signals.events import Events
 from llmwatch.signals.metrics import Metrics
 from llmwatch.signals.observed import Source
@@ -346,9 +347,7 @@ class Signals:
             parent = otel_context.get_current()
             if parent.get(_SUPPRESS) or parent.get(_SUPPRESS_SDK):
                 return None
-            if model is not None and not model.isascii():
-                # A lone surrogate would fail the whole batch of spans at its export.
-                model = model.encode("utf-8", "replace").decode()
+            model = encodable(model)
             extra: Mapping[str, AttributeValue] = parent.get(ATTRIBUTES_KEY) or NO_ATTRIBUTES  # type: ignore[assignment]
             known = _known(name, provider, model, server_address, server_port)
             known.update(attributes)
@@ -393,6 +392,7 @@ class Signals:
             error_type = operation.error_type
             if error is not None and error_type is None:
                 error_type = type(error).__qualname__
+            _make_encodable(operation)
             record = self._record(operation, duration, ended_at, timing, error_type)
         finally:
             if record is None:
@@ -468,6 +468,14 @@ class Signals:
         if usage is None or not self.config.cost or operation.name == "fetch_response":
             return None  # what is fetched was paid for when it was made
         return price(series, usage, operation.attributes.get(semconv.OPENAI_RESPONSE_SERVICE_TIER))
+
+
+def _make_encodable(operation: Operation) -> None:
+    """What the server said, as far as it is no content."""
+    operation.response_model = encodable(operation.response_model)
+    operation.response_id = encodable(operation.response_id)
+    if operation.finish_reasons is not None:
+        operation.finish_reasons = [encodable(each) for each in operation.finish_reasons]
 
 
 def _estimate(timing: StreamTiming) -> Usage | None:

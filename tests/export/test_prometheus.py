@@ -100,6 +100,22 @@ class TestAsked:
         (total,) = (each.value for each in samples if each.name == f"{CALLS}_sum")
         assert 0 < total < 10
 
+    def test_names_that_cannot_be_encoded_do_not_break_the_page(self, port: int) -> None:
+        """Whether the program says them or a server."""
+        llmwatch.instrument(sources=(), prometheus_port=port)
+        assert active.signals is not None
+        with llmwatch.attributes(route="/\ud800"):
+            operation = active.signals.start("chat", "p", "m\ud800", {})
+        assert operation is not None
+        operation.response_model, operation.response_id = "r\ud800", "i\ud800"
+        operation.finish_reasons = ["stop\ud800"]
+        operation.finish()
+        assert calls(port) == {"chat": 1}
+        (labels,) = [each.labels for each in served(port) if each.name == f"{CALLS}_count"]
+        assert labels["gen_ai_request_model"] == "m?"
+        assert labels["gen_ai_response_model"] == "r?"
+        assert labels["llmwatch_route"] == "/?"
+
     def test_a_variable_asks_too(self, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("LLMWATCH_PROMETHEUS_PORT", str(port))
         llmwatch.instrument(sources=())

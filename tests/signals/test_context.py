@@ -43,6 +43,19 @@ def test_the_known_ones_have_names_of_their_own_and_others_keep_theirs():
     assert inside() == {}
 
 
+def test_what_no_exporter_could_encode_is_made_so() -> None:
+    """Lone surrogates, as undecodable names of files have them; integers that OTLP has no room for."""
+    more = {"odd\udcff": "x", "größe": "ö"}
+    with attributes(route="/\ud800", tenant=2**127, session=-(2**63) + 1, **more):  # type: ignore[arg-type]
+        assert inside() == {
+            "llmwatch.route": "/?",
+            "llmwatch.tenant": str(2**127),
+            "session.id": -(2**63) + 1,
+            "odd?": "x",
+            "größe": "ö",
+        }
+
+
 BLOCKS = st.lists(
     st.dictionaries(st.sampled_from(["a", "b", "c__d"]), st.sampled_from([None, 0, 1, "", "x"])),
     max_size=4,
