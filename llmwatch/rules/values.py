@@ -94,7 +94,8 @@ KINDS: Final[dict[str, Kind]] = {
     "runbooks": Kind(
         lambda each: isinstance(each, str) and (not each or "://" in each), "give a URL, or none"
     ),
-    **dict.fromkeys(("off", "reasons", "ignored"), _WORDS),
+    **dict.fromkeys(("off", "ignored"), _WORDS),
+    "reasons": Kind(lambda each: bool(each) and _WORDS.fits(each), _WORDS.remedy),
     "models": _PATTERNS,
     "model": _LABELS,
     **dict.fromkeys(("service", "gpu"), _SOME_LABELS),
@@ -196,6 +197,12 @@ def _agree(values: Values, where: str) -> None:
     for one, long, other, short in longer:
         if seconds(long) <= seconds(short):
             raise ConfigError(f"{where}: {one} = {long!r} must be longer than {other}, {short!r}.")
+    page, ticket = values["severity.page"], values["severity.ticket"]
+    if page == ticket:
+        raise ConfigError(
+            f"{where}: severity.page and severity.ticket are both {page!r}, so budgets that burn "
+            "fast and slowly would be one alert: give two words."
+        )
     fastest = max(each.rate for each in values["burn"])
     for key, objective in values.items():
         if key.endswith(".objective") and fastest * (1 - objective) >= 1:

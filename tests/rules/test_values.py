@@ -46,6 +46,8 @@ def given(folder: Path, text: str) -> Path:
         ("[labels]\nservice = ['a-b']", r"labels.service = \['a-b'\] .* list of labels"),
         ("[labels]\nservice = []", r"labels.service = \[\] .* list of labels"),
         ("[severity]\npage = 'very high'", "severity.page = 'very high' .* give a word"),
+        ("[severity]\nticket = 'critical'", "severity.page and .* both 'critical', .* two words"),
+        ("[gpu.throttling]\nreasons = []", r"throttling.reasons = \[\] .* list of words"),
         ("semconv = 'dup'", 'semconv = \'dup\' .* give "1.41" or "genai-0.1"'),
         ("runbooks = 'wiki'", "runbooks = 'wiki' .* give a URL"),
         ("slo = 1", "'slo', which is no value"),
