@@ -26,7 +26,7 @@ def values() -> str:
     return table(
         ["value", "default", "meaning"],
         (
-            [f"`{key}`", f"`{json.dumps(value, ensure_ascii=False)}`", meaning]
+            [f"`{key}`", f"`{_cell(json.dumps(value, ensure_ascii=False))}`", meaning]
             for key, value, meaning in meanings()
         ),
     )
@@ -59,6 +59,11 @@ def alerts() -> str:
             for name, same in found.items()
         ),
     )
+
+
+def _cell(text: str) -> str:
+    """Text within one cell: patterns have bars."""
+    return text.replace("|", "\\|")
 
 
 def _plain(summary: str) -> str:
