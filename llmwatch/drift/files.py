@@ -27,11 +27,14 @@ from llmwatch.drift.subspace import Subspace
 from llmwatch.drift.totals import Totals
 from llmwatch.errors import ConfigError
 
-SCHEMA = 3
+SCHEMA = 4
 Where = str | os.PathLike[str]
 Arrays = dict[str, NDArray[Any]]
 
-_SUMS = ("energy", "blocks", "between", "near", "far", "far_pairs", "count")
+_SUMS = (
+    *("energy", "blocks", "between", "steps", "neighbours"),
+    *("near", "far", "far_pairs", "count"),
+)
 
 
 def save(reference: Reference, path: Where) -> Path:

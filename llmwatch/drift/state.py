@@ -50,6 +50,10 @@ class State:
     """Runs of successive embeddings that were added together."""
     between: float = 0.0
     """Sum over blocks of (the squared sum of coordinates / the block's size)."""
+    steps: float = 0.0
+    """Sum over successive numbers of their squared difference; of embeddings: 0 …"""
+    neighbours: int = 0
+    """… and how many such pairs there were."""
     near: int = 0
     """Pairs of near-duplicates that came close together."""
     far: int = 0
@@ -60,6 +64,9 @@ class State:
     """The items of the largest residuals that can be found again, the largest first."""
     count: int = 0
     """How many embeddings it sums up."""
+
+    _last: Floats | None = field(default=None, repr=False)
+    """The number that was added last: those that come one by one have neighbours, too."""
 
     MOST_FOREIGN = 5
 
@@ -90,16 +97,24 @@ class State:
             self.between += float(total @ total) / many
             self.blocks += 1
         else:
-            runs = np.add.reduceat(inside[:, 0], np.arange(0, many, RUN), dtype=np.float64)
-            sizes = np.minimum(RUN, many - np.arange(0, many, RUN))
-            self.between += float((runs**2 / sizes).sum())
-            self.blocks += len(runs)
+            self._add_runs(inside[:, 0])
         near, far = twins(inside)
         self.near += near
         self.far += far
         self.far_pairs += far_pairs(many)
         if block.marks is not None:
             self._keep(_found_again(block.foreignness, block.marks, self._least_foreign()))
+
+    def _add_runs(self, values: Floats) -> None:
+        """Take in what tells of the dependence of successive numbers."""
+        starts = np.arange(0, len(values), RUN)
+        runs = np.add.reduceat(values, starts, dtype=np.float64)
+        self.between += float((runs**2 / np.minimum(RUN, len(values) - starts)).sum())
+        self.blocks += len(runs)
+        steps = np.diff(values, prepend=values[:1] if self._last is None else self._last)
+        self.steps += float(np.vdot(steps, steps))
+        self.neighbours += len(values) - (self._last is None)
+        self._last = values[-1:].copy()
 
     def merge(self, other: State) -> State:
         """The state of what both have seen: exact, but for the rounding of sums to 15 digits.
@@ -122,6 +137,8 @@ class State:
             self.energy + other.energy,
             self.blocks + other.blocks,
             self.between + other.between,
+            self.steps + other.steps,
+            self.neighbours + other.neighbours,
             self.near + other.near,
             self.far + other.far,
             self.far_pairs + other.far_pairs,

@@ -15,7 +15,7 @@ import numpy as np
 
 from llmwatch.drift.reference import Reference
 from llmwatch.drift.regions import Direction, direction
-from llmwatch.drift.state import State
+from llmwatch.drift.state import RUN, State
 from llmwatch.drift.statistics import divergence, shares_above
 from llmwatch.drift.subspace import NEAR, Doubles
 
@@ -117,7 +117,8 @@ def dependence(reference: Reference, state: State) -> float:
 
     Where items are independent, the means of blocks of b items vary b times less than items do:
     what comes together and is alike makes them vary more. Near-duplicates that are scattered over
-    the window do not, but are found as pairs, beyond those that the reference has, too.
+    the window do not, but are found as pairs, beyond those that the reference has, too. Numbers are
+    also compared with the one before each.
 
     Returns:
         At least 1; exactly 1 where it may well be chance, or too few blocks tell.
@@ -126,7 +127,8 @@ def dependence(reference: Reference, state: State) -> float:
     if reference.subspace.scalar:
         # One direction tells little: two deviations more, to find it and to allow for it.
         varies = 1 + 2 * (2 / max(state.blocks - 1, 1)) ** 0.5
-        return found * varies if found > max(NOTABLE, varies) else 1.0
+        found = found * varies if found > max(NOTABLE, varies) else 1.0
+        return max(found, _of_neighbours(state))
     return found if found > NOTABLE else 1.0
 
 
@@ -137,6 +139,19 @@ def _of_blocks(state: State) -> float:
     of_mean = float(state.inside @ state.inside) / many
     each = (state.energy - of_mean) / many
     return (state.between - of_mean) / ((blocks - 1) * each) if each > 0 else 1.0
+
+
+def _of_neighbours(state: State) -> float:
+    """What numbers have that are each like the one before: runs end, and miss some of that."""
+    many, pairs = state.count, state.neighbours
+    varies = state.energy / many - (float(state.inside[0]) / many) ** 2
+    if pairs < RUN or varies <= 0:
+        return 1.0
+    alike = 1 - state.steps / (2 * pairs * varies)
+    if alike <= 2 / pairs**0.5:
+        return 1.0
+    alike += 2 * (max(1 - alike**2, 0.0) / pairs) ** 0.5
+    return float(min((1 + alike) / max(1 - alike, 1e-9), many))
 
 
 def _of_twins(reference: Reference, state: State) -> float:

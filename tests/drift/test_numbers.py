@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -22,6 +24,17 @@ DRAW = {
     "rare": lambda random, many: random.random(many) < 0.003,
     "never": lambda _, many: np.zeros(many),
 }
+
+
+def together(stay):
+    """Normal numbers, each of which is like the one before."""
+
+    def draw(random, many):
+        noise = random.normal(size=many) * (1 - stay**2) ** 0.5
+        noise[0] = random.normal()
+        return np.array(list(accumulate(noise, lambda before, new: stay * before + new)))
+
+    return draw
 
 
 def verdict(reference, values) -> Verdict:
@@ -93,6 +106,35 @@ def test_runs_of_equal_numbers_tell_less(run):
         found += [verdict(reference, random.normal(size=few).repeat(run)) for _ in range(10)]
     assert np.median([each.dependence for each in found]) > run
     assert np.mean([each.p_value <= 0.05 for each in found]) <= 0.1
+
+
+@pytest.mark.parametrize("stay", [0.3, 0.9])
+def test_numbers_that_are_like_the_one_before_tell_less(stay):
+    """The design effect of such numbers is known: (1 + correlation) / (1 - correlation)."""
+    draw, found = together(stay), []
+    for seed in range(30):
+        random = np.random.default_rng(seed)
+        reference = fit_reference(draw(random, SIZE), window=WINDOW, replicates=500)
+        found += [verdict(reference, draw(random, WINDOW)) for _ in range(20)]
+    design = np.array([each.dependence for each in found])
+    assert np.median(design) > (1 + stay) / (1 - stay)
+    p = np.array([each.p_value for each in found])
+    assert np.mean(p <= 0.05) <= 0.1
+    assert np.mean(p <= 0.001) <= 0.006
+
+
+def test_numbers_that_come_one_by_one_have_neighbours_too():
+    """A program that is slow to answer, and asked for its status often, adds blocks of one."""
+    random = np.random.default_rng(0)
+    reference = fit_reference(random.normal(size=SIZE), window=WINDOW, replicates=500)
+    rows = np.asarray(together(0.9)(random, WINDOW), np.float32)[:, None]
+    one, whole = State.empty(reference), State.empty(reference)
+    whole.add(measure(reference, rows)[0])
+    for row in rows:
+        one.add(measure(reference, row[None])[0])
+    assert one.neighbours == whole.neighbours == WINDOW - 1
+    assert one.steps == pytest.approx(whole.steps, rel=1e-5)
+    assert judge(reference, one).dependence > 10
 
 
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=12).filter(any))
