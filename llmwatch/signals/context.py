@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import Token
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -17,7 +17,6 @@ from opentelemetry.context import Context, create_key
 
 from llmwatch import semconv
 from llmwatch.errors import ConfigError
-from llmwatch.signals.encodable import encodable
 
 if TYPE_CHECKING:
     from llmwatch.signals.operation import Operation
@@ -84,6 +83,20 @@ def flag() -> None:
     happens.
     """
     trace.get_current_span().set_attribute(semconv.FLAGGED, True)
+
+
+def encodable(value: Any) -> Any:
+    """Text with question marks for what no exporter can encode; anything else as it is.
+
+    A server's JSON, a file's name or a URL may hold a lone surrogate, for which UTF-8 has no bytes.
+    One in an attribute of a metric makes Prometheus' whole page unreadable for as long as the
+    process lives, and the SDK leave it out of OTLP, so that two series would look the same.
+
+    Cost: 0.1 µs where it is ASCII.
+    """
+    if isinstance(value, str) and not value.isascii():
+        return value.encode("utf-8", "replace").decode()
+    return value
 
 
 def _outer() -> Mapping[str, AttributeValue]:

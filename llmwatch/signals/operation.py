@@ -30,9 +30,9 @@ from llmwatch.signals.context import (
     OPERATION_KEY,
     AttributeValue,
     detach,
+    encodable,
 )
 from llmwatch.signals.cost import price
-from llmwatch.signals.encodable import encodable
 from llmwatch.signals.events import Events
 from llmwatch.signals.metrics import Metrics
 from llmwatch.signals.observed import Source
