@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,7 +21,7 @@ BLOCK = 64
 FLOAT = np.dtype(np.float32)
 
 Sessions = str | Sequence[str | None] | None
-Ids = str | Sequence[str] | None
+Ids = str | Sequence[str | None] | None
 Trace = str | int
 """A trace id, as text or as the number it stands for; empty or 0: none."""
 Mark = tuple[Trace, str]
@@ -50,6 +50,10 @@ def own_rows(vectors: ArrayLike) -> Floats:
         ValueError: If they are no vector and no batch of vectors of one length.
         TypeError: If they are no numbers.
     """
+    if vectors is None:
+        raise TypeError("None is no embedding")
+    if hasattr(vectors, "detach"):  # a tensor of torch, maybe on a GPU, of any precision
+        vectors = vectors.detach().float().cpu().numpy()
     with np.errstate(over="ignore"):  # what does not fit is infinite, and counted as such
         if isinstance(vectors, np.ndarray) and vectors.ndim == 2 and len(vectors) >= BLOCK:
             return np.asarray(vectors, np.float32)
@@ -57,6 +61,15 @@ def own_rows(vectors: ArrayLike) -> Floats:
     if rows.ndim != 2:
         raise ValueError(f"embeddings of shape {rows.shape} cannot be used")
     return rows
+
+
+def named(labels: Any) -> str | list[str | None] | None:
+    """A session or an id, or those of each row, as text: numbers, UUIDs, arrays are fine."""
+    if labels is None or isinstance(labels, str):
+        return labels
+    if isinstance(labels, Sequence) or (isinstance(labels, np.ndarray) and labels.ndim):
+        return [None if each is None else str(each) for each in labels]
+    return str(labels)
 
 
 class Intake:
@@ -136,5 +149,5 @@ def _marks(group: list[Item], sizes: list[int]) -> list[Mark] | None:
         if ids is None or isinstance(ids, str):
             found += [(trace, ids or "")] * size
         else:
-            found += [(trace, each) for each in ids]
+            found += [(trace, each or "") for each in ids]
     return found

@@ -22,14 +22,24 @@ from numpy.typing import ArrayLike, NDArray
 from llmwatch._guard import Guard
 from llmwatch.drift import files, registry
 from llmwatch.drift.detector import Change
-from llmwatch.drift.intake import FLOAT, Batch, Ids, Intake, Item, Sessions, batches, own_rows
+from llmwatch.drift.intake import (
+    FLOAT,
+    Batch,
+    Ids,
+    Intake,
+    Item,
+    Sessions,
+    batches,
+    named,
+    own_rows,
+)
 from llmwatch.drift.keys import Keys
 from llmwatch.drift.origin import Origin, parse
 from llmwatch.drift.reference import Reference, as_rows, fit_reference, usable
 from llmwatch.drift.sample import Sample
 from llmwatch.drift.state import State, measure
 from llmwatch.drift.status import KeyStatus, Phase, Status
-from llmwatch.drift.subspace import Floats
+from llmwatch.drift.subspace import Floats, squared
 from llmwatch.drift.totals import Tally, Totals
 from llmwatch.drift.verdict import Verdict, judge
 from llmwatch.drift.window import Window
@@ -156,6 +166,7 @@ class DriftMonitor:
             type(vectors) is np.ndarray
             and vectors.dtype is FLOAT
             and vectors.shape == self._shape
+            and (key is None or type(key) is str)
             and (session is None or type(session) is str)
             and (ids is None or type(ids) is str)
         ):
@@ -167,19 +178,19 @@ class DriftMonitor:
                 self._process(intake.take())
             return
         with _ADD:
-            self._add_rows(vectors, key or "", session, found, ids)
+            self._add_rows(vectors, str(key or ""), named(session), found, named(ids))
 
     def _add_rows(
-        self, vectors: ArrayLike, key: str, session: Sessions | int, trace: str | int, ids: Ids
+        self, vectors: ArrayLike, key: str, session: Sessions, trace: str | int, ids: Ids
     ) -> None:
-        if session is not None and not isinstance(session, (str, Sequence, np.ndarray)):
-            session = str(session)  # a number, an UUID
         try:
             rows = own_rows(vectors)
             if self._shape == (1,) and np.ndim(vectors) == 1:
                 rows = rows.reshape(-1, 1)
         except (ValueError, TypeError):
             self.leave_out("unreadable", 1)
+            return
+        if not rows.size:
             return
         if any(
             each is not None and not isinstance(each, str) and len(each) != len(rows)
@@ -202,7 +213,7 @@ class DriftMonitor:
             self._take(batch)
 
     def _fits(self, rows: Floats) -> bool:
-        if not self._shape and len(rows):
+        if not self._shape:
             self._shape = rows.shape[1:]
         if rows.shape[1:] == self._shape:
             return True
@@ -523,10 +534,8 @@ def _only(batch: Batch, kept: NDArray[np.int64]) -> Batch:
 def _reasons(rows: Floats) -> Iterable[tuple[str, int]]:
     """Why rows are not usable, and how many for each reason."""
     nan = np.isnan(rows).any(axis=1)
-    zero = ~rows.any(axis=1)
-    found = {
-        "nan": int(nan.sum()),
-        "zero": int(zero.sum()),
-        "inf": int((~nan & ~zero).sum()),
-    }
+    with np.errstate(over="ignore", invalid="ignore"):
+        large = ~nan & ~np.isfinite(squared(rows))
+    zero = ~nan & ~large  # or so small that its square is
+    found = {"nan": int(nan.sum()), "zero": int(zero.sum()), "inf": int(large.sum())}
     return ((reason, many) for reason, many in found.items() if many)

@@ -6,6 +6,7 @@ import os
 import pickle
 import stat
 from threading import Thread
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -360,3 +361,44 @@ def test_pictures_show_verdicts_places_and_residuals(domains, monitor, scalar, t
         assert shown == [500, pytest.approx(200, abs=60)]
     assert len(residuals.lines) == 2
     figure.savefig(tmp_path / "drift.png")
+
+
+@pytest.mark.parametrize(
+    "labels", [np.arange(3), [1, 2, 3], ("a", None, "c"), 7, uuid4(), "one"], ids=repr
+)
+def test_labels_may_be_anything_and_cost_no_embedding(domains, reference, labels):
+    """Sessions and ids as numbers, UUIDs, arrays; a key that is a number."""
+    monitor = DriftMonitor("labels", reference, window=WINDOW)
+    monitor.add(domains.wordnet[1000:1003], key=5, session=labels, ids=labels)  # type: ignore[arg-type]
+    monitor.add(domains.wordnet[1003], key=5, session=7, ids=7)  # type: ignore[arg-type]
+    status = monitor.status()
+    assert dict(status.seen) == {"5": 4}
+    assert not status.invalid
+    assert all(isinstance(each.id, str) for each in status.keys[0].foreign)
+
+
+@pytest.mark.parametrize("nothing", [[], np.zeros((0, 8)), None])
+def test_nothing_says_nothing_of_what_will_be_watched(nothing):
+    """An empty first batch must not make all that follow look odd."""
+    monitor = DriftMonitor("late", "first:400", window=100)
+    monitor.add(nothing)
+    monitor.add(np.ones((3, 8)))
+    status = monitor.status()
+    assert status.learned == 3
+    assert dict(status.invalid) == ({} if nothing is not None else {"unreadable": 1})
+
+
+def test_tensors_are_read_whatever_their_precision_and_gradient(domains, reference):
+    torch = pytest.importorskip("torch")
+    monitor = DriftMonitor("tensors", reference, window=WINDOW)
+    rows = torch.tensor(domains.wordnet[1000:1002])
+    for each in (rows, rows[0], rows.requires_grad_(), rows.bfloat16()):
+        monitor.add(each)
+    assert dict(monitor.status().seen) == {"": 7}
+
+
+def test_what_is_too_small_to_square_is_counted_as_zero(reference):
+    monitor = DriftMonitor("small", reference, window=WINDOW)
+    for size in (1e-38, 0.0, 1e38, np.nan):
+        monitor.add(np.full(reference.dimension, size))
+    assert dict(monitor.status().invalid) == {"zero": 2, "inf": 1, "nan": 1}
