@@ -98,6 +98,7 @@ class Pipeline:
     def release(self) -> None:
         """Wait no longer for the end of traces of which nobody knows yet whether to keep them."""
         if (loaded := sys.modules.get("llmwatch.export.tail_sampling")) is not None:
+            _call(self._on_flush)  # what waits elsewhere may be what they are kept for
             loaded.release_ours()
 
     def flush(self, timeout: float) -> bool:

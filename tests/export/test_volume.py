@@ -249,6 +249,22 @@ def test_the_end_of_the_process_waits_for_no_root(how: str, ending: str) -> None
         assert left_out == ([] if how == "fails" else [1])
 
 
+def test_at_the_end_what_is_held_elsewhere_decides_too(pipeline: Any) -> None:
+    """As operations are that wait to be charged with the energy they took."""
+    with HttpReceiver() as receiver:
+        running = pipeline(endpoint=receiver.endpoint, keep="errors")
+        tracer = running.providers.tracer_provider.get_tracer("tests")
+        root = tracer.start_span("root")
+        inside = trace.set_span_in_context(root)
+        tracer.start_span("call", inside).end()
+        held = tracer.start_span("held", inside)
+        held.set_status(trace.StatusCode.ERROR)
+        running.on_flush(lambda: held.end() if held.is_recording() else None)
+        running._finish()
+        assert receiver.names() == ["call", "held"]
+        root.end()
+
+
 TENANTS = 200
 
 
