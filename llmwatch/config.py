@@ -375,6 +375,7 @@ def _url(value: Any, where: str) -> str:
     try:
         parts = urlsplit(text if "://" in text else f"//{text}")
         complete = bool(parts.hostname) and (parts.port is not None or bool(parts.scheme))
+        complete = complete and "://" not in text.partition("://")[2]  # a URL where a host belongs
     except ValueError:
         complete = False
     if not complete or parts.scheme not in ("", "http", "https"):

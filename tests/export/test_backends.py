@@ -134,6 +134,14 @@ def test_an_unknown_backend_names_those_there_are() -> None:
         Config.load(backend="datadgo")
 
 
+def test_a_url_where_a_host_belongs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DD_API_KEY", SECRET)
+    monkeypatch.setenv("DD_SITE", "https://app.datadoghq.eu")
+    with pytest.raises(llmwatch.ConfigError, match="endpoint 'https://otlp.https://app") as raised:
+        Config.load(backend="datadog")
+    assert SECRET not in str(raised.value)
+
+
 @pytest.mark.parametrize("value", ["two\nlines", "schlüssel"])
 def test_a_key_that_cannot_be_a_header_is_refused_unseen(
     value: str, monkeypatch: pytest.MonkeyPatch
