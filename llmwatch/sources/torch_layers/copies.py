@@ -1,8 +1,9 @@
 """Keep what lies in a module's ``__dict__`` out of what PyTorch makes of the module.
 
-A replica of `nn.DataParallel` gets a copy of that dict, and would call the original's `forward`, on
-the original's device; `torch.jit.script` would try to compile what is in there. Copies and pickles
-need no such care: `nn.Module` and our wrappers see to those.
+A replica of `nn.DataParallel` and a copy get a copy of that dict, and would call the original's
+`forward`, on the original's device; `torch.jit.script` and `torch.compile` would try to compile
+what is in there. Of a
+module whose class says by itself what is copied, our wrappers see to deep copies and pickles.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ from llmwatch._guard import Guard
 from llmwatch.patching import Patch, Patches
 from llmwatch.sources.torch_layers import registry
 from llmwatch.sources.torch_layers.entry import COMPILED, Entry
-from llmwatch.sources.torch_layers.swap import FORWARD, Wrapper
+from llmwatch.sources.torch_layers.select import FORWARD
+from llmwatch.sources.torch_layers.swap import Wrapper
 
 _REPLICA = Guard("layers.replica")
+_COPY = Guard("layers.copy")
+_COMPILE = Guard("layers.compile")
 _SCRIPT = Guard("layers.script")
 
 
@@ -29,6 +33,13 @@ def _replicate(
     with _REPLICA:
         clean(replica.__dict__)
     return replica
+
+
+def _state(wrapped: Callable[..., Any], instance: nn.Module, args: Any, kwargs: Any) -> Any:
+    state = wrapped(*args, **kwargs)
+    with _COPY:
+        clean(state)
+    return state
 
 
 def _script(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
@@ -43,6 +54,13 @@ def _script(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], k
     finally:
         with _SCRIPT:
             own.update(held)
+
+
+def _compile(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+    with _COMPILE:
+        for each in registry.living():
+            each.compiling()
+    return wrapped(*args, **kwargs)
 
 
 def clean(own: dict[str, Any]) -> None:
@@ -61,6 +79,13 @@ _patches = Patches(
     "layers",
     [
         Patch("torch.nn.modules.module", "Module._replicate_for_data_parallel", _replicate),
+        Patch("torch.nn.modules.module", "Module.__getstate__", _state, optional=True),
+        Patch(
+            "torch._dynamo.callback",
+            "CompilationCallbackHandler.install_callbacks",
+            _compile,
+            optional=True,
+        ),
         Patch("torch.jit._recursive", "infer_concrete_type_builder", _script, optional=True),
     ],
 )

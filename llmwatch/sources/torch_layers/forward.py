@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,7 +11,7 @@ from llmwatch.measure.layers import Call, LayerSample
 from llmwatch.signals import active
 from llmwatch.signals.layers import span_of_now
 from llmwatch.sources.torch_layers.ranks import rank_attributes
-from llmwatch.sources.torch_layers.swap import SAMPLED
+from llmwatch.sources.torch_layers.swap import HERE
 
 if TYPE_CHECKING:
     from threading import Lock
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 _MARK = Guard("layers.mark")
 _LOOK = Guard("layers.look")
+
+LATER = (Generator, Coroutine, AsyncGenerator)
+"""What a `forward` gives back that has done nothing yet."""
 
 MODEL = 0
 """Number of the model itself among its layers."""
@@ -67,6 +70,8 @@ class Forward:
     """
 
     failed = False
+    later = False
+    """Whether it only promised to do its work."""
     turn: Lock | None = None
     """Held while it is sampled."""
     _wrappers: Wrappers | None = None
@@ -100,26 +105,28 @@ class Forward:
         tape = self.tape
         if tape.looks:
             return self._run_looked_at(module, call, args, kwargs)
-        token = SAMPLED.set(tape.append)
+        HERE.append = tape.append
         with _MARK:
             tape.mark(MODEL)
         try:
-            return call(*args, **kwargs)
+            output = call(*args, **kwargs)
         except BaseException:
             self.failed = True
             raise
         finally:
             with _MARK:
                 tape.mark(~MODEL)
-            SAMPLED.reset(token)
+            HERE.append = None
+        self.later = isinstance(output, LATER)
+        return output
 
     def _run_looked_at(
         self, module: nn.Module, call: Callable[..., Any], args: Any, kwargs: dict[str, Any]
     ) -> Any:
         tape = self.tape
-        token = SAMPLED.set(tape.append)
+        HERE.append = tape.append
         with ExitStack() as stack:
-            stack.callback(SAMPLED.reset, token)
+            stack.callback(setattr, HERE, "append", None)
             with _LOOK:
                 for look in tape.looks:
                     if look.around is not None:
@@ -138,13 +145,18 @@ class Forward:
             finally:
                 with _MARK:
                     tape.mark(~MODEL)
+        self.later = isinstance(output, LATER)
         return output
 
     @property
     def is_timed(self) -> bool:
-        """False where its times mean nothing: it failed, or a look took time inside its layers."""
+        """Whether its times mean something.
+
+        Not those of one that failed or has yet to do its work, nor where a look took time inside
+        its layers.
+        """
         tape = self.tape
-        if self.failed or tape.void or tape.is_full:
+        if self.failed or self.later or tape.void or tape.is_full:
             return False
         return not tape.looks or all(look.around is None for look in tape.looks)
 

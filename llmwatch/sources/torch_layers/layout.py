@@ -27,14 +27,15 @@ class Layout:
 
     Args:
         model: The model.
-        selection: What is watched of it.
+        selection: What is watched of it; None: only the whole.
         name: What it is called.
 
     Raises:
         ConfigError: If that is nothing.
     """
 
-    def __init__(self, model: nn.Module, selection: Selection, name: str) -> None:
+    def __init__(self, model: nn.Module, selection: Selection | None, name: str) -> None:
+        self.selection = selection
         self.plan: Plan = plan(model, selection)
         self.labels = Labels(name, self.plan.layers)
         modules = self.plan.tree.modules()
@@ -83,6 +84,15 @@ class Layout:
         wrappers = self._wrappers
         if wrappers is not None:
             wrappers.take()
+
+    def compiling(self) -> bool:
+        """Take all out before the compiler sees them; False if that was done, or none are there."""
+        wrappers = self._wrappers
+        if wrappers is None or wrappers.tape.void or len(self.plan.layers) == 1:
+            return False
+        wrappers.take()
+        wrappers.tape.void = True
+        return True
 
     def taken(self) -> None:
         """None are in place any more: let go of the modules."""

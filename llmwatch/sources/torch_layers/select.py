@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
-from itertools import chain, repeat
-from operator import attrgetter, call, itemgetter, methodcaller
+from itertools import chain, repeat, takewhile
+from operator import attrgetter, call, is_, itemgetter, methodcaller
+from types import FunctionType
 from typing import Any, NamedTuple
 from weakref import ref
 
@@ -31,6 +32,12 @@ MOST_LAYERS = 4096
 
 COMPILED = "_compiled_call_impl"
 """Where a module keeps what `module.compile()` made of it, in its dict."""
+
+
+FORWARD = "forward"
+"""Where a method of that name lies that is the module's own, in its dict."""
+
+_CALLS = ("__call__", "_wrapped_call_impl", "_call_impl")
 
 
 class Node(NamedTuple):
@@ -55,6 +62,7 @@ class Tree:
         self._modules = tuple(ref(node.module) for node in nodes)
         self._kinds = [type(node.module) for node in nodes]
         self._compiled = [at for at, node in enumerate(nodes) if is_compiled(node.module)]
+        self._functions = _compiled_functions(node.module for node in nodes)
         self._above = _picked([at for at in range(len(nodes)) if at in parents])
         self._below = _picked([at for at in range(len(nodes)) if at not in parents])
         self._watched = _picked([at for at, node in enumerate(nodes) if node.number is not None])
@@ -85,13 +93,15 @@ class Tree:
         # Whether it is scripted is a matter of its class.
         if list(map(type, found)) != self._kinds:
             return None
+        if _compiled_functions(found) != self._functions:
+            return None
         held = map(dict.get, map(_own, found), repeat(COMPILED))
         if [
             at for at, it in enumerate(held) if it is not None and is_compiler(it)
         ] != self._compiled:
             return None
         inside = chain.from_iterable(map(_values, map(_children, self._above(found))))
-        if list(inside) != list(self._inside([*found, *map(call, self._others)])):
+        if not _same(list(inside), self._inside([*found, *map(call, self._others)])):
             return None
         if list(map(len, map(_children, self._below(found)))) != self._many:
             return None
@@ -101,6 +111,17 @@ class Tree:
 _own = attrgetter("__dict__")
 _children = attrgetter("_modules")
 _values = methodcaller("values")
+
+
+def _same(some: Sequence[Any], others: Sequence[Any]) -> bool:
+    """Whether they are the very same: of users' classes, equality may be anything."""
+    return len(some) == len(others) and all(map(is_, some, others))
+
+
+def _compiled_functions(modules: Iterable[nn.Module]) -> int:
+    """How many have a `forward` that was compiled."""
+    held = map(dict.get, map(_own, modules), repeat(FORWARD))
+    return sum(map(is_compiled_function, filter(None, held)))
 
 
 def _nobody() -> None:
@@ -137,7 +158,35 @@ def is_compiled(module: nn.Module) -> bool:
 
 def is_opaque(module: nn.Module) -> bool:
     """Whether nothing inside it may be touched."""
-    return is_compiled(module) or isinstance(module, torch.jit.ScriptModule) or is_optimized(module)
+    return (
+        is_compiled(module)
+        or isinstance(module, torch.jit.ScriptModule)
+        or is_optimized(module)
+        or calls_compiled(module)
+    )
+
+
+def calls_compiled(module: nn.Module) -> bool:
+    """Whether something that `torch.compile` made of a function is a method of it.
+
+    What that calls of the modules inside is compiled with it.
+    """
+    classes = takewhile(lambda each: each is not nn.Module, type(module).__mro__)
+    return any(map(is_compiled_function, chain(*(vars(each).values() for each in classes)))) or any(
+        map(is_compiled_function, module.__dict__.values())
+    )
+
+
+def is_compiled_function(held: Any) -> bool:
+    """Whether it is what `torch.compile(function)` returns.
+
+    But for what is made of a module's own ``__call__``, as transformers does: we are inside that,
+    and it sees to us.
+    """
+    if not isinstance(held, FunctionType) or hasattr(held, "_torchdynamo_disable"):
+        return False
+    original = getattr(held, "_torchdynamo_orig_callable", None)
+    return original is not None and getattr(original, "__name__", "") not in _CALLS
 
 
 def is_optimized(module: nn.Module) -> bool:
@@ -145,13 +194,15 @@ def is_optimized(module: nn.Module) -> bool:
     return hasattr(type(module), "_opt_mod_attributes")
 
 
-def plan(model: nn.Module, selection: Selection) -> Plan:
-    """Find what *selection* means in *model*.
+def plan(model: nn.Module, selection: Selection | None) -> Plan:
+    """Find what *selection* means in *model*; None: the model as a whole.
 
     Raises:
         ConfigError: If it means nothing there, or too much.
     """
     tree = list(_walk(model))
+    if selection is None:
+        return _planned(tree, {0}, {})
     blocks = _blocks(tree)
     wanted = _wanted(tree, selection, blocks)
     if not wanted and len(tree) > 1:

@@ -14,29 +14,36 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from contextvars import ContextVar
 from functools import partial
 from itertools import repeat
-from operator import attrgetter, setitem
+from operator import attrgetter, is_, setitem
+from threading import local
 from time import perf_counter_ns
 from typing import Any
 
 from torch import nn
 
 from llmwatch._guard import Guard
-from llmwatch.sources.torch_layers.select import COMPILED, is_compiled
+from llmwatch.sources.torch_layers.select import COMPILED, FORWARD, is_compiled
 from llmwatch.sources.torch_layers.tape import Append, DeviceTape, Tape
 
 _MARK = Guard("layers.mark")
 _LOOK = Guard("layers.look")
 
-FORWARD = "forward"
 
-SAMPLED: ContextVar[Append | None] = ContextVar("llmwatch-layers", default=None)
-"""Writes on the tape of the forward that is sampled here: other threads have a context of their
-own. Costs less than to ask which thread this is."""
+class _Here(local):
+    """What is sampled on this thread.
 
-_sampled = SAMPLED.get
+    Not in a `ContextVar`: that would be copied into whatever threads a forward has work done by.
+    It costs less than to ask which thread this is.
+    """
+
+    append: Append | None = None
+    """Writes on the tape of the forward."""
+
+
+HERE = _Here()
+
 _own = attrgetter("__dict__")
 _forward = attrgetter(FORWARD)
 
@@ -79,6 +86,7 @@ class Wrappers:
     """
 
     def __init__(self, tape: Tape, modules: Sequence[nn.Module], *, plain: bool) -> None:
+        self.tape = tape
         modules = modules[1:]
         numbers = range(1, len(modules) + 1)
         make = partial(Wrapper, *_function_for(tape))
@@ -105,7 +113,8 @@ class Wrappers:
     def take(self) -> None:
         """Take those out that still are in place; may be done twice."""
         owns, keys, wrappers = self._owns, self._keys, self._wrappers
-        if not self._over and list(map(dict.get, owns, keys)) == wrappers:
+        # By identity: a proxy that somebody put over ours equals it.
+        if not self._over and all(map(is_, map(dict.get, owns, keys), wrappers)):
             _each(dict.pop, owns, keys, repeat(None))
             return
         for own, key, wrapper in zip(owns, keys, wrappers, strict=True):
@@ -115,7 +124,7 @@ class Wrappers:
 
 def _put_back(own: dict[str, Any], key: str, beneath: Callable[..., Any] | None) -> None:
     if beneath is None:
-        del own[key]
+        own.pop(key, None)  # another thread may take them out, too
     else:
         own[key] = beneath
 
@@ -159,7 +168,7 @@ def _watched(
     **kwargs: Any,
 ) -> Any:
     """By the host's clock. Another thread's, or one that comes too late, is only passed on."""
-    if _sampled() is not append:
+    if HERE.append is not append:
         return original(*args, **kwargs)
     append(number)  # it cannot fail, and so needs no guard
     append(perf_counter_ns())
@@ -180,7 +189,7 @@ def _marked(
     **kwargs: Any,
 ) -> Any:
     """By a device's clock, too."""
-    if _sampled() is not tape.append:
+    if HERE.append is not tape.append:
         return original(*args, **kwargs)
     with _MARK:
         tape.mark(number)
@@ -201,7 +210,7 @@ def _looked_at(
     **kwargs: Any,
 ) -> Any:
     """While somebody looks at what goes in and comes out."""
-    if _sampled() is not tape.append:
+    if HERE.append is not tape.append:
         return original(*args, **kwargs)
     with _LOOK:
         tape.observe("enter", number, module, args, kwargs)

@@ -52,6 +52,9 @@ MOST_PENDING = 8
 MOST_QUEUED, MOST_CALLS_QUEUED = 256, 20_000
 """Sampled passes, and calls in them, that may wait to be summed up; then no more are sampled."""
 
+MOST_COMPILED = 3
+"""Sampled forwards in a row that may be met by a compilation."""
+
 PATIENCE = 1.0
 """Seconds that a reader waits for another thread that is summing up."""
 
@@ -140,7 +143,9 @@ class LayerWatcher:
         """What is known beside times, if `analyse` asked for it."""
         self._given_up = 0
         self._model = ref(model)
-        self._selection = selection
+        self._selection: Selection | None = selection
+        self._compiled = 0
+        """Sampled forwards in a row in which something was compiled."""
         self._memory = memory
         self._totals = Totals()
         self._samples: deque[LayerSample] = deque(maxlen=MOST_SAMPLES)
@@ -295,7 +300,7 @@ class LayerWatcher:
         self, model: nn.Module, phase: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Forward | None:
         layout = self._layout
-        modules = layout.modules(model)
+        modules = layout.modules(model) if self._selection is layout.selection else None
         if modules is None:
             layout = self._layout = Layout(model, self._selection, self.name)
             modules = layout.modules(model)
@@ -334,10 +339,23 @@ class LayerWatcher:
 
     def end(self, forward: Forward) -> None:
         """A sampled forward is over."""
+        self._compiled = self._compiled * forward.tape.void
         if forward.is_timed:
             self._put(forward)
         else:
             forward.tell(None)
+
+    def compiling(self) -> None:
+        """Something is about to be compiled on some thread: perhaps what calls our layers.
+
+        Where that happens again and again, because of what we put there, the model is watched as a
+        whole from then on.
+        """
+        if not self._layout.compiling():
+            return
+        self._compiled += 1
+        if self._compiled >= MOST_COMPILED:
+            self._selection = None
 
     @property
     def _is_full(self) -> bool:

@@ -44,6 +44,7 @@ CARRIERS = {
     "Entry.put", "Entry.take", "Layout.__init__", "plan",
     "_planned", "_walk", "_blocks", "_wanted", "_beside", "_repeats", "_layer", "_before",
     "_is_called", "_matches", "_nothing", "is_opaque", "is_compiled", "_clocks",
+    "calls_compiled",  # asked when the model is watched
     "clock_of", "name_of", "device_of", "dtype_of", "first_tensor", "Labels.__init__",
     "_dimensions", "Schedule.__init__", "add", "remove", "living", "Totals.__init__",
     "LayerWatcher.report", "LayerWatcher.baseline", "LayerWatcher.observe",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import copy
 import gc
 import inspect
@@ -13,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+import wrapt
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -20,6 +23,7 @@ from llmwatch.sources.torch_layers import copies, registry
 from tests.sources.torch_layers.models import (
     IDS,
     WIDTH,
+    Block,
     Calling,
     Failing,
     Recursive,
@@ -148,6 +152,23 @@ def test_copies_made_while_a_forward_is_sampled_are_plain_models(watch, how):
         assert torch.equal(model(X), out)
 
 
+@pytest.mark.parametrize("how", WAYS)
+def test_copies_of_a_layer_made_while_it_is_sampled_are_plain(watch, how):
+    """Nothing of ours lies in them, and nothing in the place of ours."""
+    made = []
+
+    def between(model: nn.Module) -> None:
+        model.between = nothing
+        made.append(copied(model.blocks[1], how))
+
+    model = Calling(between)
+    with watch(model):
+        model(X)
+    (twin,) = made
+    assert vars(twin).keys() == vars(model.blocks[1]).keys()
+    assert torch.equal(twin(X), model.blocks[1](X))
+
+
 def test_a_model_goes_when_its_last_user_does(watch):
     """No cycle, whoever keeps the watcher: memory of a device is free at once."""
     gc.collect()
@@ -231,6 +252,40 @@ def test_whoever_replaces_forward_meanwhile_keeps_his(watch):
         assert len(watcher.samples) == 2
     assert model.blocks[1].forward is mine
     assert torch.equal(model(X), first)
+
+
+def test_a_proxy_over_our_wrapper_stays(watch):
+    """It equals what it is put over, and is another thing all the same."""
+    proxies = []
+
+    def replace(model: nn.Module) -> None:
+        block = model.blocks[1]
+        block.forward = wrapt.FunctionWrapper(
+            block.forward, lambda wrapped, _, args, kwargs: wrapped(*args, **kwargs) + 1
+        )
+        proxies.append(block.forward)
+        model.between = nothing
+
+    model = Calling(replace)
+    with watch(model):
+        model(X)
+        assert vars(model.blocks[1])["forward"] is proxies[0]
+        assert len(proxies) == 1
+
+
+def test_modules_that_equal_everything_are_told_apart(watch):
+    class Equal(Block):
+        __hash__ = nn.Module.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            return True
+
+    model = nn.Sequential(Equal(), Equal())
+    with watch(model) as watcher:
+        model(X)
+        model[0] = Equal()
+        model(X)
+    assert names(watcher.samples[1]) == names(watcher.samples[0])
 
 
 def test_hooks_come_and_go_meanwhile(watch):
@@ -344,6 +399,60 @@ def test_threads_get_their_results_and_one_is_sampled(watch):
         for sample in watcher.samples:
             assert names(sample) == expected
     assert left_behind(model) == []
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_threads_that_a_forward_hands_its_context_to_are_not_measured(watch, waits):
+    """Their layers lie beside each other, or go on when the forward is over."""
+    pool, go = ThreadPoolExecutor(1), threading.Event()
+
+    class Late(Block):
+        def forward(self, x):
+            go.wait(10)
+            return super().forward(x)
+
+    class Parallel(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.here, self.there = Block(), Late()
+
+        def forward(self, x):
+            self.future = pool.submit(contextvars.copy_context().run, self.there, x)
+            if waits:
+                go.set()
+                return self.here(x) + self.future.result()
+            return self.here(x)
+
+    model = Parallel()
+    with pool, watch(model, ["here", "there"]) as watcher:
+        model(X)
+        go.set()
+        assert torch.equal(model.future.result(), model.there(X))
+        (sample,) = watcher.samples
+    assert names(sample) == ["", "here"]
+
+
+def test_a_forward_that_works_later_is_not_timed(watch):
+    """What gives back a generator or a coroutine has done nothing yet."""
+
+    class Steps(Tower):
+        def forward(self, ids):
+            yield self.embed(ids)
+
+    class Awaited(Tower):
+        async def forward(self, ids):
+            await asyncio.sleep(0)
+            return self.embed(ids)
+
+    async def both(model: nn.Module) -> list[torch.Tensor]:
+        return await asyncio.gather(model(IDS), model(IDS))
+
+    steps, awaited = Steps(), Awaited()
+    with watch(steps) as first, watch(awaited) as second:
+        assert torch.equal(next(steps(IDS)), steps.embed(IDS))
+        for each in asyncio.run(both(awaited)):
+            assert torch.equal(each, awaited.embed(IDS))
+    assert (first.samples, second.samples) == ((), ())
 
 
 def test_watching_and_closing_under_load_loses_no_result(watch):

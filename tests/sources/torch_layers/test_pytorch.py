@@ -225,3 +225,105 @@ def test_a_model_that_moves_keeps_its_layers(watch):
         model(IDS)
     assert [each.dtype for each in watcher.samples] == ["float32", "float64"]
     assert names(watcher.samples[1]) == BLOCKS
+
+
+# --- functions that are compiled, and call layers -----------------------------------------------
+
+
+class Method(Block):
+    """Its `forward` is compiled, and calls layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.compiled = torch.compile(super().forward, backend="eager", fullgraph=True)
+
+    def forward(self, x):
+        return self.compiled(x)
+
+
+def of_class() -> nn.Module:
+    class Compiled(Block):
+        forward = torch.compile(Block.forward, backend="eager", fullgraph=True)
+
+    return nn.Sequential(Compiled(), Compiled())
+
+
+def of_model() -> nn.Module:
+    model = nn.Sequential(Block(), Block())
+    model.forward = torch.compile(model.forward, backend="eager", fullgraph=True)
+    return model
+
+
+def settle(watcher, forwards: int = 3) -> None:
+    """Let some forwards pass that are not sampled."""
+    watcher.schedule._left = forwards
+
+
+@pytest.mark.parametrize("layers", ["blocks", "all"])
+@pytest.mark.parametrize(
+    ("make", "seen"),
+    [
+        (of_class, ["", "0", "1"]),
+        (lambda: nn.Sequential(Method(), Method()), ["", "0", "1"]),
+        (of_model, [""]),
+    ],
+    ids=["class", "method", "model"],
+)
+def test_nothing_that_a_compiled_function_calls_is_touched(watch, layers, make, seen):
+    """Not one compilation more, no graph break; what calls it is timed."""
+    model = make()
+    with torch.inference_mode(), watch(model, layers) as watcher:
+        settle(watcher)
+        plain = model(X)
+        compiled = counters["stats"]["unique_graphs"]
+        for _ in range(5):
+            assert torch.equal(model(X), plain)
+        assert counters["stats"]["unique_graphs"] == compiled
+        assert names(watcher.samples[-1]) == seen
+    assert not counters["graph_break"]
+
+
+def test_a_forward_that_is_compiled_later_is_left_alone(watch):
+    model = nn.Sequential(Block(), Block())
+    with torch.inference_mode(), watch(model, "all") as watcher:
+        model(X)
+        assert len(names(watcher.samples[-1])) > 3
+        model.forward = torch.compile(model.forward, backend="eager", fullgraph=True)
+        settle(watcher)
+        for _ in range(4):
+            model(X)
+        assert names(watcher.samples[-1]) == [""]
+    assert counters["stats"]["unique_graphs"] == 1
+
+
+def test_what_a_hidden_function_compiles_is_met_without_our_wrappers(watch):
+    """Nobody can know of it before: its forwards are not told of, and then the model is a whole."""
+
+    @torch.compile(backend="eager", fullgraph=True)
+    def hidden(block, x):
+        return x + block.mlp(x)
+
+    class Hiding(Block):
+        def forward(self, x):
+            return hidden(self, x)
+
+    model = nn.Sequential(Hiding(), Hiding())
+    with torch.inference_mode(), watch(model, "all") as watcher:
+        settle(watcher)
+        plain = model(X)
+        for _ in range(12):
+            assert torch.equal(model(X), plain)
+        assert [names(each) for each in watcher.samples] == [[""]] * len(watcher.samples)
+        assert len(watcher.samples) > 5
+    assert not counters["graph_break"]
+
+
+def test_blocks_that_are_compiled_while_they_are_sampled_keep_being_layers(watch):
+    """A forward in which something is compiled is not told of; the next ones are."""
+    model = tower()
+    for block in model.blocks:
+        block.compile(backend="eager", fullgraph=True)
+    with torch.inference_mode(), watch(model, "all") as watcher:
+        for _ in range(3):
+            model(IDS)
+    assert [names(each) for each in watcher.samples] == [BLOCKS] * 2

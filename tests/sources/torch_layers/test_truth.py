@@ -49,7 +49,9 @@ def test_self_times_sum_to_the_forward_that_nobody_watches(watch, layers):
                 model(ids)
             (sample,) = watcher.samples
             summed.append(sum(call.self_time for call in sample.calls))
-    assert median(summed) == pytest.approx(median(plain), rel=0.05)
+    # Of neighbours: what is true of one minute of a busy machine is not of the next.
+    ratios = [ours / theirs for ours, theirs in zip(summed, plain, strict=True)]
+    assert median(ratios) == pytest.approx(1, rel=0.05)
 
 
 class Named(nn.Module):
