@@ -137,7 +137,9 @@ def test_an_unknown_backend_names_those_there_are() -> None:
 def test_a_url_where_a_host_belongs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DD_API_KEY", SECRET)
     monkeypatch.setenv("DD_SITE", "https://app.datadoghq.eu")
-    with pytest.raises(llmwatch.ConfigError, match="endpoint 'https://otlp.https://app") as raised:
+    with pytest.raises(
+        llmwatch.ConfigError, match=r"endpoint 'https://otlp\.https://app"
+    ) as raised:
         Config.load(backend="datadog")
     assert SECRET not in str(raised.value)
 
