@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import importlib
 from collections.abc import Callable
+from functools import partial
 from threading import RLock
 from time import monotonic
 from typing import TYPE_CHECKING, Unpack
@@ -74,7 +75,8 @@ class Session:
         self._built = built = self.pipeline.providers
         self.metrics = self._count(built)
         self.signals = Signals(config, _tracer(built), self.metrics, _events(config, built))
-        self.signals.observe(semconv.OWN_METRICS["left_out"], _left_out)
+        expected = _leaves_out(config) if "traces" in built.owned else ()
+        self.signals.observe(semconv.OWN_METRICS["left_out"], partial(_left_out, expected))
         if config.console:
             from llmwatch.export.console import Console
 
@@ -165,8 +167,16 @@ class Session:
         self.signals.live.clear()
 
 
-def _left_out() -> list[Observation]:
-    return [Observation(many, {semconv.LEFT_OUT_BY: by}) for by, many in left_out_counts().items()]
+def _leaves_out(config: Config) -> tuple[str, ...]:
+    """What may leave spans out."""
+    by_rule = () if config.keep is None else ("keep", "overflow")
+    return by_rule if config.trace_limit is None else (*by_rule, "trace_limit")
+
+
+def _left_out(expected: tuple[str, ...]) -> list[Observation]:
+    # With zeros: the first rise of a sum that was not there before would not be seen.
+    counts = {**dict.fromkeys(expected, 0), **left_out_counts()}
+    return [Observation(many, {semconv.LEFT_OUT_BY: by}) for by, many in counts.items()]
 
 
 def _tracer(built: Providers) -> Tracer:

@@ -51,6 +51,14 @@ def work() -> None:
         operation.finish(BrokenError() if number % 10 == 0 else None)
 
 
+def left_out(receiver: HttpReceiver) -> dict[str, int]:
+    """How many spans in the end, by what left them out."""
+    return {
+        point.attributes[0].value.string_value: point.as_int
+        for _, point in receiver.points(LEFT_OUT)
+    }
+
+
 DURATION = "gen_ai.client.operation.duration"
 Totals = dict[tuple[str, tuple[tuple[str, Any], ...]], tuple[int, Any]]
 
@@ -126,11 +134,22 @@ def test_what_is_kept_says_why_and_the_rest_is_a_metric() -> None:
             if each.key == semconv.KEPT
         )
         assert why == {"errors": 12, "slow": 8}
-        (_, point) = receiver.points(LEFT_OUT)[-1]
-        assert point.as_int == CALLS - len(spans) == 100
-        assert {each.key: each.value.string_value for each in point.attributes} == {
-            semconv.LEFT_OUT_BY: "keep"
-        }
+        assert left_out(receiver) == {"keep": CALLS - len(spans), "overflow": 0}
+        assert len(spans) == 20
+
+
+def test_what_may_be_left_out_is_zero_before_it_is() -> None:
+    """Else its first rise could not be seen; and where nothing can be, nothing is told."""
+    cases: list[tuple[dict[str, Any], dict[str, int]]] = [
+        ({}, {}),
+        ({"trace_limit": 9}, {"trace_limit": 0}),
+        ({"keep": "5%", "trace_limit": 9}, {"keep": 0, "overflow": 0, "trace_limit": 0}),
+    ]
+    for settings, wanted in cases:
+        with HttpReceiver() as receiver:
+            llmwatch.instrument(endpoint=receiver.endpoint, sources=(), **settings)
+            llmwatch.uninstrument()
+            assert left_out(receiver) == wanted
 
 
 def test_a_long_trace_arrives_whole() -> None:
@@ -245,8 +264,7 @@ def test_the_end_of_the_process_waits_for_no_root(how: str, ending: str) -> None
             process.send_signal(signal.SIGTERM)
         assert process.communicate(timeout=60)[1] == ""
         assert receiver.names() == (["chat m", "embeddings m"] if how == "fails" else [])
-        left_out = [point.as_int for _, point in receiver.points(LEFT_OUT)]
-        assert left_out == ([] if how == "fails" else [1])
+        assert left_out(receiver) == {"keep": 0 if how == "fails" else 1, "overflow": 0}
 
 
 def test_at_the_end_what_is_held_elsewhere_decides_too(pipeline: Any) -> None:
