@@ -10,12 +10,14 @@ from docs.dashboards.queries import (
     level,
     mean,
     of_gpu,
+    or_zero,
     quantile,
     rate,
     rate_of_gpu,
 )
 from llmwatch import semconv_hardware as hardware
 from llmwatch.rules.names import label, select
+from llmwatch.rules.values import load
 from llmwatch.semconv import Metric
 from llmwatch.semconv_hardware import (
     ATTRIBUTED_ENERGY,
@@ -45,6 +47,8 @@ TASK, REASON, CLOCK, DIRECTION, SENSOR, ERROR, LIMIT, TO, STATE, MODE, SWITCH, D
 )
 GPU = "{{hw_name}} {{hw_id}}"
 PER_TOKEN = "suffix: J/token"  # noqa: S105 - a unit
+HELD_DOWN = (*PROCESS, f'{REASON}=~"{"|".join(load()["gpu.throttling.reasons"])}"')
+"""The reasons that alerts are about, too."""
 COMPUTE = (*PROCESS, f'{TASK}="general"')
 SLOWS_AT = (*PROCESS, f'{LIMIT}="high.degraded"', f'{SENSOR}="gpu"')
 
@@ -88,11 +92,18 @@ NOW = (
     Panel(
         kind="number",
         asks="How many GPUs are held down?",
-        tells="GPUs whose clocks are held down for some reason now: power, heat, brakes.",
+        tells="GPUs whose clocks are held down now for a reason that is no part of normal work, as "
+        "a power cap at full load is: heat, brakes, faults.",
         unit="short",
         red_from=1,
         queries=(
-            (f"sum (max by (hw_id) ({select(GPU_METRICS['throttled'], *PROCESS)}))", "held down"),
+            (
+                or_zero(
+                    f"sum ({level(GPU_METRICS['throttled'], 'max', 'hw_id', where=HELD_DOWN)})",
+                    f"sum ({of_gpu(GPU_METRICS['utilization'], where=COMPUTE)})",
+                ),
+                "held down",
+            ),
         ),
         width=4,
         height=5,

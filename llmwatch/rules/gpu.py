@@ -29,10 +29,12 @@ def _throttled(values: Values) -> Alert:
     reasons = "|".join(values["gpu.throttling.reasons"])
     series = select(GPU_METRICS["throttled"], f'{reason}=~"{reasons}"')
     share = f"{values['gpu.throttling.share']:g}"
+    # A reason is not told of before it is first met: the share of a window that is not whole yet.
+    held = f"avg_over_time({series}[{window}]) and {series} offset {window}"
     return Alert(
         name="LlmwatchGpuThrottled",
         severity="ticket",
-        expr=f"{_highest(values, f'avg_over_time({series}[{window}])', reason)} > {share}",
+        expr=f"{_highest(values, held, reason)} > {share}",
         hold=values["gpu.throttling.for"],
         summary=f"{_gpu(values)} is held down: {{{{ $labels.{reason} }}}}",
         description=f"Its clocks were held down for {PERCENT} of {window}. {_seen(values)}",

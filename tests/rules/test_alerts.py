@@ -139,15 +139,17 @@ FIRST = {"hw_id": "GPU-0", "hw_name": "GPU 0"}
 
 @pytest.mark.parametrize("suffix", ["", "_ratio"], ids=["scraped", "collector"])
 def test_a_gpu_is_held_down(tmp_path: Path, suffix: str) -> None:
-    """For long, and for a reason that is no part of normal work."""
+    """For long, and for a reason that is no part of normal work; be it the first time or not."""
     test, name = of("gpu"), f"llmwatch_gpu_throttled{suffix}"
     reason = {"llmwatch_gpu_reason": "hw_thermal_slowdown"}
     gpu(test, name, gauge((HOUR, 0), (30, 1), (HOUR, 0)), 0, **reason)
     gpu(test, name, gauge((3 * HOUR, 1)), 1, llmwatch_gpu_reason="sw_power_cap")
     gpu(test, name, gauge((HOUR, 0), (6, 1), (HOUR, 0)), 2, **reason)
+    gpu(test, name, f"_x{HOUR} {gauge((4, 1), (HOUR, 0))}", 3, **reason)
     alert, labels = "LlmwatchGpuThrottled", {**FIRST, **reason}
     test.firing(alert, HOUR)
-    test.firing(alert, HOUR + 10)
+    for minute in (2, 6, 8, 10):
+        test.firing(alert, HOUR + minute)
     test.firing(alert, HOUR + 25, labels)
     test.firing(alert, HOUR + 45)
     test.says(
