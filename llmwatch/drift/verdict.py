@@ -23,6 +23,8 @@ LEAST_BLOCKS = 4
 """Blocks from which dependence can be estimated at all."""
 NOTED = 0.05
 """p-values from which it is asked where the mean moved."""
+ROUNDING = 1e-5
+"""Share of the mean square that is no variance, but digits that float32 has not."""
 NOTABLE = 1.25
 """Design effects below this one are taken for chance."""
 
@@ -138,14 +140,16 @@ def _of_blocks(state: State) -> float:
         return 1.0
     of_mean = float(state.inside @ state.inside) / many
     each = (state.energy - of_mean) / many
-    return (state.between - of_mean) / ((blocks - 1) * each) if each > 0 else 1.0
+    if each <= ROUNDING * state.energy / many:
+        return 1.0
+    return (state.between - of_mean) / ((blocks - 1) * each)
 
 
 def _of_neighbours(state: State) -> float:
     """What numbers have that are each like the one before: runs end, and miss some of that."""
     many, pairs = state.count, state.neighbours
     varies = state.energy / many - (float(state.inside[0]) / many) ** 2
-    if pairs < RUN or varies <= 0:
+    if pairs < RUN or varies <= ROUNDING * state.energy / many:
         return 1.0
     alike = 1 - state.steps / (2 * pairs * varies)
     if alike <= 2 / pairs**0.5:

@@ -137,6 +137,15 @@ def test_numbers_that_come_one_by_one_have_neighbours_too():
     assert judge(reference, one).dependence > 10
 
 
+@pytest.mark.parametrize("value", [9.0, -9.0])
+def test_equal_numbers_far_away_are_no_sign_of_dependence(value):
+    """They do not vary at all: what rounding leaves of that must not be taken for it."""
+    reference = fit_reference(np.random.default_rng(0).normal(size=SIZE), window=WINDOW)
+    found = verdict(reference, np.full(WINDOW, value))
+    assert found.dependence == 1
+    assert found.p_value < 1e-6
+
+
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=12).filter(any))
 def test_a_score_is_the_mean_rank_of_its_bin(counts):
     """The naive one: how many lie below, and half of those that are equal."""
