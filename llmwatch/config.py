@@ -158,6 +158,9 @@ class Config:
     ``input_tokens``, ``output_tokens``, ``duration``, ``time_to_first_token``,
     ``time_per_output_token``, ``refused`` and, with *confidence*, ``logprob`` and ``entropy``; or a
     dict of what each is compared with, as in *drift*."""
+    drift_key: str | None = None
+    """Which of `llmwatch.attributes` keeps the windows of *drift* and *drift_numbers* apart, as
+    ``"route"`` or ``"language"``; all of them are compared with one reference."""
     flush_timeout: float = 5.0
     """Seconds that the flush at exit, at shutdown and on SIGTERM may take."""
     handle_sigterm: bool = True
@@ -233,6 +236,7 @@ class Settings(TypedDict, total=False):
     drift: Any
     drift_sample: float | None
     drift_numbers: Sequence[str] | Mapping[str, Any] | str | None
+    drift_key: str | None
     flush_timeout: float | None
     handle_sigterm: bool | None
 
@@ -522,6 +526,7 @@ _PARSERS: dict[str, Callable[[Any, str], Any]] = {
     "drift": _drift,
     "drift_sample": _number(0, 1, float),
     "drift_numbers": _drift_numbers,
+    "drift_key": _text,
     "flush_timeout": _number(0, 3600, float),
     "handle_sigterm": _boolean,
 }

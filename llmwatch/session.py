@@ -66,11 +66,11 @@ class Session:
                 raise ConfigError(f"sources={name!r} cannot be used: give some of {known}.")
         self._feeds: list[Feed | Numbers] = []
         if config.drift:
-            self._feeds.append(Feed(config.drift, config.drift_sample))
+            self._feeds.append(Feed(config.drift, config.drift_sample, config.drift_key))
         if config.drift_numbers:
             from llmwatch.signals.drift_numbers import Numbers
 
-            self._feeds.append(Numbers(config.drift_numbers))
+            self._feeds.append(Numbers(config.drift_numbers, config.drift_key))
         self.pipeline = Pipeline(config)
         self._built = built = self.pipeline.providers
         self.metrics = self._count(built)

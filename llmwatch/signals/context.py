@@ -75,6 +75,14 @@ def attributes(
         detach(token)
 
 
+def said_of(attributes: Mapping[str, Any], name: str | None) -> str | None:
+    """What `llmwatch.attributes` said of an operation under *name*, as text; None: nothing."""
+    if name is None:
+        return None
+    found = attributes.get(semconv.CONTEXT_ATTRIBUTES.get(name, name))
+    return None if found is None else str(found)
+
+
 def flag() -> None:
     """Mark the trace that is in progress as worth keeping, for the rule ``flagged`` of ``keep``.
 

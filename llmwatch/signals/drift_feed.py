@@ -16,8 +16,8 @@ from weakref import ref
 
 from opentelemetry.trace import SpanContext
 
-from llmwatch import semconv
 from llmwatch._guard import Guard
+from llmwatch.signals.context import said_of
 from llmwatch.signals.snapshots import Snapshot, rows_of
 from llmwatch.signals.worker import Worker
 
@@ -48,16 +48,18 @@ class Feed:
     Args:
         setting: A monitor for all of them, or where monitors of their own get their reference.
         share: Of the embeddings, how many are looked at; 0 to 1.
+        key: Which of `llmwatch.attributes` is the key of a window; None: none is.
 
     Raises:
         ConfigError: If the setting has no known form.
     """
 
-    def __init__(self, setting: DriftMonitor | str, share: float) -> None:
+    def __init__(self, setting: DriftMonitor | str, share: float, key: str | None = None) -> None:
         from llmwatch.signals.drift_monitors import Opened
 
         self._setting = setting
         self._share = share
+        self._key = key
         self._random = Random()  # noqa: S311 - chooses a sample
         self._queue: deque[_Answer] = deque()
         self._waiting = 0
@@ -176,7 +178,7 @@ class Feed:
         import numpy as np
 
         model, _, vectors, said, context = answer
-        session = said.get(semconv.SESSION_ID)
+        session, key = said_of(said, "session"), said_of(said, self._key)
         trace = f"{context.trace_id:032x}" if context.trace_flags.sampled else ""
         by_length: dict[int, list[Any]] = {}
         for vector in vectors():
@@ -192,9 +194,7 @@ class Feed:
                 if lost := self.left_out - self._told:
                     self._told += lost
                     monitor.leave_out("overflow", lost)
-                monitor.add(
-                    np.stack(rows), session=None if session is None else str(session), trace=trace
-                )
+                monitor.add(np.stack(rows), key=key, session=session, trace=trace)
 
     def _monitor(self, model: str, dimension: int) -> DriftMonitor | None:
         if not isinstance(self._setting, str):

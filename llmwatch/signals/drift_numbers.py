@@ -16,6 +16,7 @@ from llmwatch import semconv
 from llmwatch._guard import Guard
 from llmwatch.errors import ConfigError
 from llmwatch.measure.record import OperationRecord
+from llmwatch.signals.context import said_of
 from llmwatch.signals.drift_monitors import Opened
 from llmwatch.signals.worker import Worker
 
@@ -39,6 +40,7 @@ class _Finished(NamedTuple):
     whole: bool
     refused: bool | None
     session: str | None
+    key: str | None
 
 
 def _output_tokens(record: OperationRecord) -> int | None:
@@ -81,12 +83,13 @@ class Numbers:
 
     Args:
         wanted: Which numbers, and where each gets its reference: see `NAMES` and `DriftMonitor`.
+        key: Which of `llmwatch.attributes` is the key of a window; None: none is.
 
     Raises:
         ConfigError: If one has no known name, or a reference no known form.
     """
 
-    def __init__(self, wanted: Mapping[str, DriftMonitor | str]) -> None:
+    def __init__(self, wanted: Mapping[str, DriftMonitor | str], key: str | None = None) -> None:
         for name, setting in wanted.items():
             if name not in NAMES:
                 known = ", ".join(map(repr, NAMES))
@@ -96,6 +99,7 @@ class Numbers:
 
                 parse(setting, 2)
         self._wanted = dict(wanted)
+        self._key = key
         self.monitors: Opened[tuple[str, str, str]] = Opened(MOST_MONITORS)
         """By operation, model and number."""
         self.left_out = self._told = 0
@@ -121,14 +125,14 @@ class Numbers:
         if len(self._queue) >= MOST_WAITING:
             self.left_out += 1
             return
-        session = operation.extra.get(semconv.SESSION_ID)
         whole = record.series.error_type is None and operation.ending in (None, "exhausted")
         self._queue.append(
             _Finished(
                 record,
                 whole,
                 _refused(operation, whole=whole),
-                None if session is None else str(session),
+                said_of(operation.extra, "session"),
+                said_of(operation.extra, self._key),
             )
         )
         self._worker.wake()
@@ -164,7 +168,7 @@ class Numbers:
                 if lost := self.left_out - self._told:
                     self._told += lost
                     monitor.leave_out("overflow", lost)
-                monitor.add(value, session=finished.session, trace=trace)
+                monitor.add(value, key=finished.key, session=finished.session, trace=trace)
 
     def _monitor(
         self, name: str, setting: DriftMonitor | str, record: OperationRecord

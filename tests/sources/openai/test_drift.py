@@ -97,6 +97,24 @@ def test_items_know_their_session_and_their_trace(monitor):
     assert key.foreign_traces == (f"{span.context.trace_id:032x}",)
 
 
+@pytest.mark.parametrize(
+    ("key", "found"),
+    [
+        (None, {"": 3}),
+        ("route", {"search": 2, "": 1}),
+        ("language", {"de": 2, "": 1}),
+        ("app.tier", {"2": 2, "": 1}),
+    ],
+)
+def test_what_the_program_says_of_its_calls_keeps_them_apart(monitor, key, found):
+    said = llmwatch.attributes(route="search", language="de", app__tier=2)
+    with capture(drift=monitor, drift_key=key), transport.client() as client:
+        with said:
+            client.embeddings.create(model="m", input=["a", "b"])
+        client.embeddings.create(model="m", input=["c"])
+    assert dict(monitor.status().seen) == found
+
+
 def test_models_and_dimensions_get_monitors_of_their_own():
     with capture(drift="first:2000"), transport.client() as client:
         client.embeddings.create(model="m", input=["a", "b"])

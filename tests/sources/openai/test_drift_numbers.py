@@ -212,3 +212,13 @@ def test_the_environment_can_give_references_too(monkeypatch):
     monkeypatch.setenv("LLMWATCH_DRIFT_NUMBERS", "output_tokens, duration=sliding:24h")
     found = llmwatch.Config.load().drift_numbers
     assert found == {"output_tokens": "first:2000", "duration": "sliding:24h"}
+
+
+def test_numbers_are_kept_apart_by_what_the_program_says_of_its_calls(client):
+    with capture(drift_numbers=["duration"], drift_key="tenant"):
+        for tenant in ("one", "two", "one"):
+            with llmwatch.attributes(tenant=tenant):
+                client.chat.completions.create(model="m", messages=MESSAGES)
+        llmwatch.flush()
+        (monitor,) = (each for each in registry.living() if each.name == "chat duration")
+        assert dict(monitor.status().seen) == {"one": 2, "two": 1}
