@@ -33,12 +33,20 @@ MOST_SPANS = 8192
 """Ended spans that wait for the end of their traces; beyond, the oldest trace's are left out."""
 
 CHARACTERS = 16_384
-"""A span counts once more among them for so many of its attributes' characters: content is long."""
+"""A span counts once more among them for so many characters of content."""
 
 MOST_TRACES = 8192
 """Traces in progress that are known at a time: a span that never ends leaves one behind. And as
 many of those that were decided lately."""
 
+_CONTENT = frozenset(
+    (
+        semconv.INPUT_MESSAGES,
+        semconv.OUTPUT_MESSAGES,
+        semconv.SYSTEM_INSTRUCTIONS,
+        semconv.TOOL_DEFINITIONS,
+    )
+)
 _START = Guard("sampling.start")
 _END = Guard("sampling.end")
 
@@ -153,7 +161,7 @@ class TailSampling(SpanProcessor):
         if trace.kept is None and (why := self._judge(trace, span)):
             trace.kept, trace.why = self._allowed(), why
         trace.spans.append(span)
-        weight = _weight(span)
+        weight = _weight(span) if trace.kept is None else 1
         trace.weight += weight
         self._waiting += weight
         self._undecided[trace_id] = trace
@@ -246,9 +254,9 @@ def _saying(span: ReadableSpan, why: str) -> ReadableSpan:
 
 
 def _weight(span: ReadableSpan) -> int:
-    """How many spans one counts as while it waits. Cost: 1 µs."""
-    texts = (value for value in (span.attributes or {}).values() if type(value) is str)
-    return 1 + sum(map(len, texts)) // CHARACTERS
+    """How many spans one counts as while it waits. Cost: 2 µs."""
+    said = span.attributes or {}
+    return 1 + sum(len(str(said[name])) for name in _CONTENT.intersection(said)) // CHARACTERS
 
 
 def _duration(span: ReadableSpan, attributes: Mapping[str, Any]) -> float:

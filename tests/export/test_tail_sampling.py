@@ -335,12 +335,13 @@ def test_spans_with_long_content_count_for_more(
     """Else what waits would be bounded in number only."""
     monkeypatch.setattr(tail_sampling, "MOST_SPANS", 10)
     traces = start("errors")
+    content = {semconv.INPUT_MESSAGES: "x" * (8 * tail_sampling.CHARACTERS)}
     with traces.tracer.start_as_current_span("small") as small:
         traces.span("short", small)
         with traces.tracer.start_as_current_span("large", Context()) as large:
-            traces.span("long", large, content="x" * (8 * tail_sampling.CHARACTERS))
+            traces.span("long", large, **content)
             assert dropped.left_out_counts() == {}
-            traces.span("long", large, content="x" * (8 * tail_sampling.CHARACTERS))
+            traces.span("long", large, **content)
             assert dropped.left_out_counts() == {"overflow": 3}
     assert traces.sampling._waiting == 0
 
