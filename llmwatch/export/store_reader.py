@@ -219,7 +219,7 @@ def _requests(path: Path, signal: str) -> Iterator[dict[str, Any]]:
             for line in lines:
                 try:
                     yield json.loads(line)
-                except ValueError:
+                except (ValueError, RecursionError):
                     continue
 
 

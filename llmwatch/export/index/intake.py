@@ -17,7 +17,10 @@ from llmwatch.export.store_reader import (
     spans_in,
 )
 
-MALFORMED: Final = (ValueError, KeyError, TypeError, AttributeError, OverflowError)
+MALFORMED: Final = (
+    *(ValueError, KeyError, TypeError, AttributeError, OverflowError),
+    RecursionError,  # nested without end
+)
 """What a line raises that is not whole, or not what we write: it is skipped."""
 
 INSERT: Final = {

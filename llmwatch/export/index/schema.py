@@ -11,7 +11,7 @@ from typing import Final
 APPLICATION: Final = 0x6C6C6D77
 """``llmw``: sqlite's mark of whose file it is."""
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Goes up with every change of a table or of what is put into it."""
 
 SCHEMA: Final = """
@@ -65,7 +65,10 @@ KEPT_EVENTS: Final = (
 )
 """Events whose attributes stand in `logs` too: findings, and no content."""
 
-NESTED: Final = """
+DEEPEST: Final = 100
+"""Levels above an operation that are looked through: else a trace costs the square of its depth."""
+
+NESTED: Final = f"""
 WITH RECURSIVE
 below (id, trace, span) AS (
     SELECT id, trace, span FROM spans WHERE id IN (SELECT id FROM seeds)
@@ -73,15 +76,15 @@ below (id, trace, span) AS (
     SELECT s.id, s.trace, s.span FROM below b
     JOIN spans s ON s.trace = b.trace AND s.parent = b.span
 ),
-above (id, operation, model, trace, parent) AS (
-    SELECT o.id, k.operation, k.model, s.trace, s.parent FROM below
+above (id, operation, model, trace, parent, depth) AS (
+    SELECT o.id, k.operation, k.model, s.trace, s.parent, 1 FROM below
     JOIN operations o ON o.id = below.id JOIN kinds k ON k.id = o.kind
     JOIN spans s ON s.id = o.id
     WHERE k.model IS NOT NULL AND s.parent IS NOT NULL
     UNION
-    SELECT a.id, a.operation, a.model, s.trace, s.parent FROM above a
+    SELECT a.id, a.operation, a.model, s.trace, s.parent, a.depth + 1 FROM above a
     JOIN spans s ON s.trace = a.trace AND s.span = a.parent
-    WHERE s.parent IS NOT NULL
+    WHERE s.parent IS NOT NULL AND a.depth < {DEEPEST}
 )
 UPDATE operations SET nested = 1 WHERE id IN (
     SELECT a.id FROM above a

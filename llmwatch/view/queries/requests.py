@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -83,9 +84,9 @@ def one(rows: sqlite3.Connection, where: Path, trace_id: str, span_id: str) -> R
         return None
     row = _row(found)
     found_spans = list(_spans(rows, where, trace))
-    above = _above(found_spans)
-    spans = sorted(found_spans, key=lambda span: (span.start, len(above[span.span_id])))
-    inside = list(_inside(spans, row.span_id, above))
+    depths = _depths(found_spans)
+    spans = sorted(found_spans, key=lambda span: (span.start, depths[span.span_id]))
+    inside = list(_inside(spans, row.span_id))
     if not inside:
         return None
     return Request(
@@ -109,28 +110,47 @@ def _machine(rows: sqlite3.Connection, trace: bytes | None, own: bytes | None) -
     return around(rows, MACHINE, start, end, resource)
 
 
-def _above(spans: Sequence[StoredSpan]) -> dict[str, list[str]]:
-    """Ids of the spans that each is in, innermost first; parents that are unknown end it."""
+def _depths(spans: Sequence[StoredSpan]) -> dict[str, int]:
+    """How many spans each is in; parents that are unknown end it, as do those that go in circles.
+
+    Linear in the spans: each is walked over once, however deep they are.
+    """
     parents = {span.span_id: span.parent_id for span in spans}
-    found: dict[str, list[str]] = {}
-    for own in list(parents):
-        above, chain = parents.get(own), found.setdefault(own, [])
-        while above is not None and above in parents and above not in chain:
-            chain.append(above)
-            above = parents[above]
-    return found
+    depths: dict[str, int] = {}
+    for each in parents:
+        path, at = [], each
+        while at in parents and at not in depths:
+            depths[at] = 0
+            path.append(at)
+            at = parents[at] or ""
+        depth = depths.get(at, -1)
+        for passed in reversed(path):
+            depths[passed] = depth = depth + 1
+    return depths
 
 
-def _inside(
-    spans: Sequence[StoredSpan], span_id: str, above: dict[str, list[str]]
-) -> Iterator[StoredSpan]:
+def _inside(spans: Sequence[StoredSpan], span_id: str) -> Iterator[StoredSpan]:
     """One span and those that are the same operation seen by a server, outermost first."""
     own = next((span for span in spans if span.span_id == span_id), None)
     if own is not None:
         yield own
+        below = _below(spans, span_id)
         for span in spans:
-            if span_id in above[span.span_id] and _kind(span) == _kind(own):
+            if span.span_id in below and _kind(span) == _kind(own):
                 yield span
+
+
+def _below(spans: Sequence[StoredSpan], span_id: str) -> set[str]:
+    """Ids of the spans that are in one, at any depth."""
+    children: defaultdict[str | None, list[str]] = defaultdict(list)
+    for span in spans:
+        children[span.parent_id].append(span.span_id)
+    found, ahead = {span_id}, [span_id]
+    while ahead:
+        new = [child for child in children[ahead.pop()] if child not in found]
+        found.update(new)
+        ahead += new
+    return found - {span_id}
 
 
 def _kind(span: StoredSpan) -> tuple[Any, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from random import Random
+from time import process_time
 from typing import Any
 
 import pytest
@@ -125,6 +127,50 @@ def test_a_request_that_the_store_no_longer_has_is_none(tmp_path: Path) -> None:
     assert view.refresh()
     assert view.requests(Filter()) == []
     assert view.services() == []
+    view.close()
+
+
+def test_a_trace_costs_no_more_than_its_spans_however_deep_it_is(tmp_path: Path) -> None:
+    """Calls in calls, thousands deep: walks of the square or cube of that would show.
+
+    Every model is another one, so that nothing ends the walk up from an operation.
+    """
+    depth = 2000
+    store, scenes = Store(tmp_path), Scenes("shop", Random(1))
+    context = Context()
+    for number in range(depth):
+        span = scenes._begin("chat", context, model=f"m{number}")
+        context = set_span_in_context(span, context)
+        span.end(scenes.clock + SECOND)
+    store.spans.export(scenes.kept.spans)
+    began = process_time()
+    view = open_view(tmp_path)
+    row = view.requests(Filter(), limit=depth)[-1]
+    whole = view.request(row.trace_id, row.span_id)
+    spent = process_time() - began
+    assert whole is not None
+    parents = [span.parent_id for span in whole.spans]
+    assert parents == [None, *(span.span_id for span in whole.spans[:-1])]
+    assert spent < 10.0
+    view.close()
+
+
+def test_parents_that_go_in_circles_end(tmp_path: Path) -> None:
+    """Ids may be anything; whoever is in a circle is found all the same."""
+    span = {"traceId": "0a" * 16, "name": "made", "startTimeUnixNano": str(BEGUN),
+            "endTimeUnixNano": str(BEGUN + 1)}  # fmt: skip
+    circle: list[dict[str, Any]] = [
+        {**span, "spanId": f"{own:016x}", "parentSpanId": f"{above:016x}"}
+        for own, above in ((1, 2), (2, 1), (3, 3), (4, 1))
+    ]
+    operation = {"key": semconv.OPERATION_NAME, "value": {"stringValue": "chat"}}
+    circle[3]["attributes"] = [operation]
+    line = {"resourceSpans": [{"scopeSpans": [{"spans": circle}]}]}
+    (tmp_path / "traces-20260101T000000.000000-1.jsonl").write_text(json.dumps(line) + "\n")
+    view = open_view(tmp_path)
+    whole = view.request("0a" * 16, f"{4:016x}")
+    assert whole is not None
+    assert len(whole.spans) == 4
     view.close()
 
 
