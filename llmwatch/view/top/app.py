@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import ClassVar, TypeVar
 
 from textual.app import App
@@ -29,7 +30,10 @@ from llmwatch.view.top.status import State
 AnswerT = TypeVar("AnswerT")
 
 EVERY = 1.0
-"""Seconds from the end of one look to the next."""
+"""Seconds from the end of one look to the next, at least."""
+
+REST = 4
+"""It rests this many times as long as the look took: at most a fifth of a core is spent."""
 
 UNREADABLE = (OSError, sqlite3.Error, LlmwatchError)
 """What a store that cannot be read raises."""
@@ -94,11 +98,13 @@ class Top(App[None]):
         if not await self._open():
             return
         while self.is_running:
+            began = monotonic()
             if not self.paused or self._wanted.is_set():
                 self._wanted.clear()
                 await self._look()
+            rest = max(self._every, REST * (monotonic() - began))
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wanted.wait(), self._every)
+                await asyncio.wait_for(self._wanted.wait(), rest)
 
     async def _open(self) -> bool:
         loop = asyncio.get_running_loop()

@@ -7,7 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from time import time_ns
+from time import sleep, time_ns
 from typing import Any
 
 import pytest
@@ -225,6 +225,24 @@ async def test_the_view_is_closed_at_the_end() -> None:
     async with running(view):
         pass
     assert view.closed
+
+
+async def test_it_rests_for_longer_than_a_look_took() -> None:
+    """A large store is not read again and again without an end; a key is answered at once."""
+    view = Made.of(1)
+    refresh = view.refresh
+
+    def slow() -> bool:
+        sleep(0.5)
+        return refresh()
+
+    view.refresh = slow  # type: ignore[method-assign]
+    async with running(view) as (app, pilot):
+        frame = app.frame
+        await pilot.pause(1.0)
+        assert app.frame is frame, "it looked again although its rest is of two seconds"
+        await pilot.press("e")
+        await until(pilot, lambda: app.frame is not frame)
 
 
 async def test_a_slow_view_neither_blocks_the_keys_nor_is_asked_twice_at_once() -> None:

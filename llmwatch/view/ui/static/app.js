@@ -213,7 +213,7 @@
     services.element.hidden = known.services.length < 2 || !source.live;
   }
 
-  /** Something was written: show it, unless nobody looks; and rest after as long as it took. */
+  /** Something was written: show it, unless nobody looks; and rest for four times what it took. */
   async function renew() {
     stale = true;
     if (busy || paused || document.hidden) return;
@@ -224,7 +224,7 @@
       await load();
       await source.ask("state").then(offerServices, () => null); // what is wrong, `load` has told
       const took = performance.now() - begun;
-      await new Promise((resolve) => setTimeout(resolve, took));
+      await new Promise((resolve) => setTimeout(resolve, 4 * took));
     }
     busy = false;
   }
