@@ -24,6 +24,9 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
+LONGEST = 1e9
+"""Seconds from which on a time is as good as all."""
+
 
 class Back(Number):
     """A time like ``15m``, in seconds; infinite for ``all``."""
@@ -41,7 +44,8 @@ class Back(Number):
             self.fail(
                 f"{value!r} is no time: give one like 90s, 15m, 2h or 7d, or all.", param, ctx
             )
-        return float(found[1]) * UNITS[found[2]]
+        seconds = float(found[1]) * UNITS[found[2]]
+        return seconds if seconds < LONGEST else float("inf")
 
 
 def path(command: _Command) -> _Command:

@@ -55,6 +55,11 @@ def test_an_empty_store_says_what_to_do(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
+def test_longer_than_any_store_is_all(tmp_path: Path) -> None:
+    ran = top(tmp_path, "--once", "--since", "99999999999d", "--path", ".")
+    assert ran.returncode == 0, ran.stderr
+
+
 @pytest.mark.parametrize("arguments", [("--since", "soon"), ("--listen", "70000"),
                                        ("--once", "--listen", "0")])  # fmt: skip
 def test_options_that_cannot_be_used(tmp_path: Path, arguments: tuple[str, ...]) -> None:

@@ -79,7 +79,8 @@ def level(value: float, top: float, levels: int = len(BARS)) -> int:
     """Which of *levels* steps from 0 to *top* a value has reached, from 0 on."""
     if top <= 0 or not isfinite(value / top):
         return 0
-    return min(max(int(value / top * levels), 0), levels - 1)
+    share = min(max(value / top, 0.0), 1.0)  # else times `levels` it may be infinite
+    return min(int(share * levels), levels - 1)
 
 
 def spark(values: Iterable[float | None], top: float) -> str:

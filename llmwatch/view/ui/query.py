@@ -11,6 +11,10 @@ MOST_ROWS = 2000
 """Requests in one answer at most."""
 
 
+LARGEST = 9e9
+"""Seconds of which sqlite still holds the nanoseconds; that is in the year 2255."""
+
+
 class QueryError(ValueError):
     """A parameter that cannot be used."""
 
@@ -56,7 +60,7 @@ def _number(query: Mapping[str, str], name: str) -> float | None:
         number = float(text)
     except ValueError:
         number = float("nan")
-    if not abs(number) < 1e11:  # nor NaN: whatever it is, no time that a store can hold
+    if not abs(number) < LARGEST:  # nor NaN
         raise QueryError(f"{name}={text!r} cannot be used: give a number.")
     return number
 

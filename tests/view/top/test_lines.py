@@ -60,6 +60,12 @@ def test_a_clean_text_is_harmless(text: str) -> None:
     assert len(clean(text)) == len(text)
 
 
+def test_a_bar_of_any_number_is_a_bar() -> None:
+    """Gauges come from any program."""
+    assert spark([1e308, -1e308, 0.0, 1.0], 1.0) == "█▁▁█"
+    assert spark([1e308, 5e-324], 5e-324)[-1] == "█"
+
+
 @given(st.lists(st.floats(0, 100), max_size=50), st.floats(0.1, 100))
 def test_a_bar_is_as_high_as_its_value(values: list[float], top: float) -> None:
     """In eighths of the top, rounded down; never above it."""
