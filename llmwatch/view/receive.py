@@ -195,8 +195,11 @@ class _Handler(BaseHTTPRequestHandler):
         """The whole body, as it was sent.
 
         Raises:
-            RefusedError: If it is too long, or nobody knows how long.
+            RefusedError: If it is too long, nobody knows how long, or a web page sends it, which
+                may be anybody's that the user visits.
         """
+        if "Origin" in self.headers:
+            raise self._broken(403, "Nothing is taken from pages in a browser.")
         if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
             return b"".join(self._chunks())
         try:

@@ -69,6 +69,13 @@ def some_spans(where: Path, number: int) -> bytes:
     return next(where.glob("traces-*")).read_bytes()
 
 
+def test_nothing_is_taken_from_a_page_in_a_browser(receiver: Receiver, tmp_path: Path) -> None:
+    """Browsers name the page; a name of its own that it moved to 127.0.0.1 would let it in else."""
+    status, _ = post(receiver, "/v1/traces", b"{}", {**JSON, "Origin": "http://example.com"})
+    assert status == 403
+    assert list(tmp_path.glob("traces-*")) == []
+
+
 @pytest.mark.parametrize("compression", [Compression.NoCompression, Compression.Gzip])
 def test_all_signals_arrive_from_the_exporters_of_the_sdk(
     receiver: Receiver, tmp_path: Path, compression: Compression
