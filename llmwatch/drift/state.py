@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from llmwatch.drift.intake import Mark
+from llmwatch.drift.intake import BLOCK, Mark
 from llmwatch.drift.reference import Reference, usable
 from llmwatch.drift.subspace import Doubles, Floats, far_pairs, twins
 
@@ -68,6 +68,9 @@ class State:
     _last: Floats | None = field(default=None, repr=False)
     """The number that was added last: those that come one by one have neighbours, too."""
 
+    _open: Floats | None = field(default=None, repr=False)
+    """Coordinates of the last block, while it is not full; they leave with no `merge`."""
+
     MOST_FOREIGN = 5
 
     @classmethod
@@ -89,28 +92,43 @@ class State:
         self.count += many
         self.shift += block.shift
         self.counts += np.bincount(block.bins, minlength=len(self.counts))
-        inside = block.inside
-        total = (np.ones(many, np.float32) @ inside).astype(np.float64)  # twice as fast as a sum
-        self.inside += total
-        self.energy += float(np.vdot(inside, inside))
-        if len(self.shift) > 1:
-            self.between += float(total @ total) / many
-            self.blocks += 1
-        else:
-            self._add_runs(inside[:, 0])
-        near, far = twins(inside)
-        self.near += near
-        self.far += far
-        self.far_pairs += far_pairs(many)
+        if len(self.shift) == 1:
+            self._add_steps(block.inside[:, 0])
+        self._join(block.inside)
         if block.marks is not None:
             self._keep(_found_again(block.foreignness, block.marks, self._least_foreign()))
 
-    def _add_runs(self, values: Floats) -> None:
-        """Take in what tells of the dependence of successive numbers."""
-        starts = np.arange(0, len(values), RUN)
-        runs = np.add.reduceat(values, starts, dtype=np.float64)
-        self.between += float((runs**2 / np.minimum(RUN, len(values) - starts)).sum())
-        self.blocks += len(runs)
+    def _join(self, inside: Floats) -> None:
+        """Count a block, or a part of one, joined to the parts before it.
+
+        Whoever asks for the status often cuts blocks small: that would hide what comes together.
+        """
+        if self._open is not None and len(self._open) + len(inside) <= BLOCK:
+            self._count(self._open, -1)
+            inside = np.concatenate([self._open, inside])
+        self._count(inside, 1)
+        self._open = inside if len(inside) < BLOCK else None
+
+    def _count(self, inside: Floats, sign: int) -> None:
+        """Add what a block tells, or take it back."""
+        many = len(inside)
+        total = (np.ones(many, np.float32) @ inside).astype(np.float64)  # twice as fast as a sum
+        self.inside += sign * total
+        self.energy += sign * float(np.vdot(inside, inside))
+        if len(self.shift) > 1:
+            self.between += sign * float(total @ total) / many
+            self.blocks += sign
+        else:
+            starts = np.arange(0, many, RUN)
+            runs = np.add.reduceat(inside[:, 0], starts, dtype=np.float64)
+            self.between += sign * float((runs**2 / np.minimum(RUN, many - starts)).sum())
+            self.blocks += sign * len(runs)
+        near, far = twins(inside)
+        self.near += sign * near
+        self.far += sign * far
+        self.far_pairs += sign * far_pairs(many)
+
+    def _add_steps(self, values: Floats) -> None:
         steps = np.diff(values, prepend=values[:1] if self._last is None else self._last)
         self.steps += float(np.vdot(steps, steps))
         self.neighbours += len(values) - (self._last is None)

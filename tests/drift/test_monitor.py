@@ -6,7 +6,7 @@ import os
 import pickle
 import stat
 from threading import Thread
-from uuid import uuid4
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -166,6 +166,19 @@ def test_near_duplicates_without_a_session_are_noticed_and_allowed_for(
     (key,) = monitor.status().keys
     assert 2.5 < key.verdict.dependence < 10
     assert not told
+
+
+def test_who_asks_often_hides_no_near_duplicates(domains, reference):
+    """Metrics are collected while a block is being filled."""
+    rows = domains.wordnet[1000 : 1000 + WINDOW // 5].repeat(5, axis=0)
+    rows += np.random.default_rng(0).normal(0, 1e-3, rows.shape).astype(np.float32)
+    monitor = DriftMonitor("often", reference, window=WINDOW)
+    for row in rows:
+        monitor.add(row)
+        monitor.status()
+    verdict = monitor.status().keys[0].verdict
+    assert verdict.dependence > 3
+    assert verdict.p_value > 0.01
 
 
 def test_a_reference_is_learned_from_the_first(domains):
@@ -364,7 +377,7 @@ def test_pictures_show_verdicts_places_and_residuals(domains, monitor, scalar, t
 
 
 @pytest.mark.parametrize(
-    "labels", [np.arange(3), [1, 2, 3], ("a", None, "c"), 7, uuid4(), "one"], ids=repr
+    "labels", [np.arange(3), [1, 2, 3], ("a", None, "c"), 7, UUID(int=7), "one"], ids=repr
 )
 def test_labels_may_be_anything_and_cost_no_embedding(domains, reference, labels):
     """Sessions and ids as numbers, UUIDs, arrays; a key that is a number."""

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmwatch.drift.intake import BLOCK
 from llmwatch.drift.state import State, measure
 from llmwatch.drift.verdict import judge
 from tests.drift.conftest import WINDOW
@@ -48,6 +49,19 @@ def test_batches_may_be_cut_anywhere_and_come_in_any_order(domains, reference, d
     assert one.centroid == pytest.approx(other.centroid, rel=1e-3)
     assert one.mahalanobis == pytest.approx(other.mahalanobis, rel=1e-3)
     assert one.foreign == pytest.approx(other.foreign)
+
+
+@pytest.mark.parametrize("part", [1, 8, 16])
+def test_parts_of_a_block_tell_what_the_block_does(domains, reference, part):
+    """Of what comes together, too: near-duplicates in bursts of four."""
+    rows = domains.wordnet[1000:1032].repeat(4, axis=0)
+    rows += np.random.default_rng(0).normal(0, 1e-3, rows.shape).astype(np.float32)
+    whole = state_of(reference, rows, [BLOCK])
+    parts = state_of(reference, rows, range(part, len(rows), part))
+    same(whole, parts)
+    for name in ("blocks", "near", "far", "far_pairs"):
+        assert getattr(parts, name) == getattr(whole, name) > 0 or name == "far"
+    assert parts.between == pytest.approx(whole.between, rel=1e-4)
 
 
 @few
