@@ -130,7 +130,7 @@ def run_twice(session: nox.Session, *selections: list[str], env: dict[str, str])
     for selection in others:
         session.run("pytest", *selection, env=env, success_codes=[0, 1])
     if FAILED.is_file() and json.loads(FAILED.read_text()):
-        session.run("pytest", "--last-failed", env=env)
+        session.run("pytest", "--last-failed", "--last-failed-no-failures", "none", env=env)
 
 
 def apart(session: nox.Session, name: str) -> str:

@@ -1,11 +1,10 @@
 """See what llmwatch saw: spans, metrics and events of a block of code, in memory.
 
-    from llmwatch.testing import capture
+A test of a function of yours that calls a model::
 
-    def test_answers_are_watched():
-        with capture() as seen:
-            answer("Why?")
-        assert seen.spans[0].attributes["gen_ai.request.model"] == "gpt-4o-mini"
+    with capture() as seen:
+        answer("Why?")
+    assert seen.spans[0].attributes["gen_ai.request.model"] == "gpt-4o-mini"
 """
 
 from __future__ import annotations
