@@ -60,8 +60,14 @@ def report(
 
 
 def _write(output: Path, text: str) -> None:
-    """For its owner alone, as the store is."""
-    output.unlink(missing_ok=True)
-    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
+    """For its owner alone, as the store is; into a device or a pipe as it is."""
+    try:
+        if output.exists() and not output.is_file():
+            output.write_text(text, encoding="utf-8")
+            return
+        output.unlink(missing_ok=True)
+        descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise click.ClickException(f"cannot write {output}: {error.strerror}.") from error

@@ -23,7 +23,12 @@ def store(path: Path | None, reindex: bool) -> None:
     if reindex:
         from llmwatch.export.index.files import remove_index
 
-        remove_index(where)
+        try:
+            remove_index(where)
+        except OSError as error:
+            raise click.ClickException(
+                f"cannot remove {error.filename}: {error.strerror}."
+            ) from error
     with stored.opened(where) as view:
         found = view.about()
     click.echo(f"folder      {where}")

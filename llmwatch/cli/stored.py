@@ -99,8 +99,11 @@ def opened(where: Path) -> Iterator[StoreView]:
     """The view of it, closed at the end; a bar on stderr where its index has to be made first."""
     from llmwatch.view.store import open_view
 
-    with _progress() as progress:
-        view = open_view(where, progress)
+    try:
+        with _progress() as progress:
+            view = open_view(where, progress)
+    except OSError as error:
+        raise click.ClickException(f"cannot read {error.filename}: {error.strerror}.") from error
     try:
         yield view
     finally:

@@ -18,7 +18,13 @@ PORT = 4319
 
 @click.command()
 @stored.path
-@click.option("--port", default=PORT, show_default=True, help="TCP port; 0 takes a free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=PORT,
+    show_default=True,
+    help="TCP port; 0 takes a free one.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Name or address to serve on.")
 @click.option("--remote", is_flag=True, help="Let other machines in: with --host, if meant.")
 @click.option(

@@ -38,6 +38,13 @@ def test_the_index_is_made_again_where_asked(tmp_path: Path) -> None:
     assert (tmp_path / "index.db").read_bytes().startswith(b"SQLite format 3")
 
 
+def test_an_index_that_cannot_be_removed_is_said_to_be_so(tmp_path: Path) -> None:
+    (tmp_path / "index.db").mkdir()
+    done = CliRunner().invoke(cli, ["store", "--reindex", "--path", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "index.db" in done.output
+
+
 def test_an_empty_store_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMWATCH_STORE_PATH", str(tmp_path / "nowhere"))
     found = said()

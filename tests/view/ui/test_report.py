@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from base64 import b64encode
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -168,9 +170,28 @@ def test_the_command_says_what_it_wrote_and_what_it_did_not_find(
     assert "no request" in missing.output
     wrong = CliRunner().invoke(cli, ["report", "--since", "soon"])
     assert wrong.exit_code == 2
+    nowhere = tmp_path / "no" / "r.html"
+    there = CliRunner().invoke(cli, ["report", "--path", str(store), "-o", str(nowhere)])
+    assert there.exit_code == 1
+    assert f"cannot write {nowhere}" in there.output
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no named pipes")
+def test_a_pipe_or_a_device_is_written_to_and_stays(store: Path, tmp_path: Path) -> None:
+    """And is not removed for a file of its name: somebody may mean /dev/null, as root."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as other:
+        read = other.submit(pipe.read_text, "utf-8")
+        done = CliRunner().invoke(cli, ["report", "--path", str(store), "-o", str(pipe)])
+        assert done.exit_code == 0, done.output
+        assert data(read.result(60))["details"]
+    assert pipe.is_fifo()
 
 
 def test_the_page_is_not_served_to_others_by_mistake(tmp_path: Path) -> None:
     given = CliRunner().invoke(cli, ["ui", "--host", "0.0.0.0", "--path", str(tmp_path)])
     assert given.exit_code == 1
     assert "--remote" in given.output
+    none = CliRunner().invoke(cli, ["ui", "--port", "65536", "--path", str(tmp_path)])
+    assert none.exit_code == 2
