@@ -248,11 +248,11 @@ def test_training(overhead, rounds, gradients):
 
 
 def test_memory_stays_over_many_sampled_forwards(overhead, request):
-    """A million of them, each of a model of two layers; what the process holds more afterwards."""
+    """A million of them, each of a model of one layer; what the process holds more afterwards."""
     import tracemalloc
 
     many = 2_000 if request.config.getoption("--quick") else 1_000_000
-    model = nn.Sequential(nn.Identity(), nn.Identity())
+    model = nn.Sequential(nn.Identity())
     x = torch.ones(1)
     with torch.inference_mode(), watch_layers(model, every=1, flops=False) as watcher:
 
@@ -265,7 +265,7 @@ def test_memory_stays_over_many_sampled_forwards(overhead, request):
         run(1000)
         tracemalloc.start(1)
         before = tracemalloc.get_traced_memory()[0]
-        run(min(many, 20_000))
+        run(min(many, 5_000))  # ten times as slow while it is traced
         grown = tracemalloc.get_traced_memory()[0] - before
         tracemalloc.stop()
         held = _resident()

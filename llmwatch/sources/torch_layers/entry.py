@@ -79,14 +79,15 @@ def _enter(
     if torch.compiler.is_compiling() or not watcher.schedule.counts():
         return call(*args, **kwargs)
     forward = None
-    with _BEGIN:
-        forward = watcher.begin(module, args, kwargs)
-    if forward is None:
-        return call(*args, **kwargs)
     try:
+        with _BEGIN:
+            forward = watcher.begin(module, args, kwargs)
+        if forward is None:
+            return call(*args, **kwargs)
         return forward.run(module, call, args, kwargs)
     finally:
-        with _END:
-            forward.take()
-        with _END:
-            watcher.end(forward)
+        if forward is not None:
+            with _END:
+                forward.take()
+            with _END:
+                watcher.end(forward)

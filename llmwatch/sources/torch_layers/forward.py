@@ -69,7 +69,8 @@ class Forward:
         model: What the model is called.
     """
 
-    failed = False
+    failed = True
+    """Until it has come to its end."""
     later = False
     """Whether it only promised to do its work."""
     turn: Lock | None = None
@@ -105,18 +106,16 @@ class Forward:
         tape = self.tape
         if tape.looks:
             return self._run_looked_at(module, call, args, kwargs)
-        HERE.append = tape.append
-        with _MARK:
-            tape.mark(MODEL)
         try:
+            HERE.append = tape.append
+            with _MARK:
+                tape.mark(MODEL)
             output = call(*args, **kwargs)
-        except BaseException:
-            self.failed = True
-            raise
+            self.failed = False
         finally:
+            HERE.append = None
             with _MARK:
                 tape.mark(~MODEL)
-            HERE.append = None
         self.later = isinstance(output, LATER)
         return output
 
@@ -139,9 +138,7 @@ class Forward:
                 output = call(*args, **kwargs)
                 with _LOOK:
                     tape.observe("leave", MODEL, module, args, kwargs, output)
-            except BaseException:
-                self.failed = True
-                raise
+                self.failed = False
             finally:
                 with _MARK:
                     tape.mark(~MODEL)

@@ -282,19 +282,23 @@ class LayerWatcher:
         if self._is_full:
             self._given_up += 1
             return None
-        turn = registry.turn
-        if not turn.acquire(blocking=False):
-            return None
-        forward = None
+        turn, mine = registry.turn, False
         try:
-            forward = self._begun(model, phase, args, kwargs)
-        finally:
-            if forward is None:
-                self._layout.take()
-                turn.release()
-            else:
+            mine = turn.acquire(blocking=False)
+            forward = self._begun(model, phase, args, kwargs) if mine else None
+            if forward is not None:
                 forward.turn = turn
-        return forward
+                return forward
+        except BaseException:
+            self._give_back(turn, mine=mine)
+            raise
+        self._give_back(turn, mine=mine)
+        return None
+
+    def _give_back(self, turn: Lock, *, mine: bool) -> None:
+        if mine:
+            self._layout.take()
+            turn.release()
 
     def _begun(
         self, model: nn.Module, phase: str, args: tuple[Any, ...], kwargs: dict[str, Any]

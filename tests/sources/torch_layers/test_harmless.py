@@ -9,6 +9,7 @@ import gc
 import inspect
 import io
 import pickle
+import sys
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -223,6 +224,45 @@ def test_exceptions_pass_and_leave_nothing_behind(watch, kind):
         model.error = None
         model(X)
         assert len(watcher.samples) == 1
+
+
+def interrupted(model: nn.Module, at: int) -> bool:
+    """Call it, and interrupt it on the so-many-th line of ours; False: it ran before that."""
+    lines, ran = 0, []
+
+    def trace(frame, event, _):
+        nonlocal lines
+        if "llmwatch" not in frame.f_globals.get("__name__", "") or ran:
+            return None
+        if event == "line" and not ran:
+            lines += 1
+            if lines == at:
+                raise KeyboardInterrupt
+        return trace
+
+    model.between = ran.append
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        model(X)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(before)
+    return not ran
+
+
+def test_an_interrupt_before_the_layers_run_leaves_nothing_behind(watch):
+    """Wherever in our lines it comes."""
+    model, at, more = Calling(nothing), 0, True
+    while more:
+        at += 1
+        with watch(model, "blocks") as watcher:
+            more = interrupted(model, at)
+            held = registry.turn.locked()
+            assert (at, held, left_behind(model)) == (at, False, ["._compiled_call_impl"])
+            assert more or len(watcher.samples) == 1
+    assert at > 100
 
 
 def test_closing_in_the_middle_of_a_forward_leaves_nothing_behind(watch):
