@@ -63,6 +63,23 @@ def own_rows(vectors: ArrayLike) -> Floats:
     return rows
 
 
+def own_vector(vector: ArrayLike | bytes) -> Floats:
+    """One vector: numbers, or the bytes of little-endian float32.
+
+    Raises:
+        ValueError: If it is no vector.
+        TypeError: If it is not made of numbers.
+    """
+    row = (
+        np.frombuffer(vector, "<f4")
+        if isinstance(vector, bytes)
+        else np.asarray(vector, np.float32)
+    )
+    if row.ndim != 1 or not len(row):
+        raise ValueError(f"an embedding of shape {row.shape} cannot be used")
+    return row
+
+
 def named(labels: Any) -> str | list[str | None] | None:
     """A session or an id, or those of each row, as text: numbers, UUIDs, arrays are fine."""
     if labels is None or isinstance(labels, str):

@@ -65,7 +65,7 @@ class Feed:
         self._waiting = 0
         self.monitors: Opened[tuple[str, int]] = Opened(MOST_MONITORS)
         """By model and dimension."""
-        self.left_out = self._told = 0
+        self.left_out = self._told = self._unreadable = 0
         mine = ref(self)  # a cycle would keep monitors that nobody uses any more among the living
 
         def work() -> None:
@@ -177,23 +177,28 @@ class Feed:
     def _hand_on(self, answer: _Answer) -> None:
         import numpy as np
 
+        from llmwatch.drift.intake import own_vector
+
         model, _, vectors, said, context = answer
         session, key = said_of(said, "session"), said_of(said, self._key)
         trace = f"{context.trace_id:032x}" if context.trace_flags.sampled else ""
         by_length: dict[int, list[Any]] = {}
         for vector in vectors():
-            row = (
-                np.frombuffer(b64decode(vector), "<f4")
-                if isinstance(vector, str)
-                else np.asarray(vector, np.float32)
-            )
-            by_length.setdefault(len(row), []).append(row)
+            try:
+                row = own_vector(b64decode(vector) if isinstance(vector, str) else vector)
+            except (ValueError, TypeError):
+                self._unreadable += 1
+            else:
+                by_length.setdefault(len(row), []).append(row)
         for length, rows in by_length.items():
             monitor = self._monitor(model, length)
             if monitor is not None:
                 if lost := self.left_out - self._told:
                     self._told += lost
                     monitor.leave_out("overflow", lost)
+                if lost := self._unreadable:
+                    self._unreadable = 0
+                    monitor.leave_out("unreadable", lost)
                 monitor.add(np.stack(rows), key=key, session=session, trace=trace)
 
     def _monitor(self, model: str, dimension: int) -> DriftMonitor | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections import Counter
 
 import numpy as np
@@ -127,6 +128,18 @@ def test_models_and_dimensions_get_monitors_of_their_own():
         context = trace.INVALID_SPAN_CONTEXT
         feed._hand_on(("m", 1, lambda: [[0.1, 0.2]], {}, context))
         assert feed.monitors["m", 2].name == "m (2)"
+
+
+def test_vectors_that_cannot_be_read_are_counted_and_cost_the_others_nothing(monitor):
+    """As a server sends them that failed for some of the texts."""
+    with capture(drift=monitor):
+        feed = drift_feed.feed
+        assert feed is not None
+        whole = [0.25] * DIMENSION
+        odd = ["AAA=", "no base64", None, [], [[0.1]], ["a"], 0.1, b64encode(bytes(6)).decode()]
+        feed._hand_on(("m", 9, lambda: [*odd, whole], {}, trace.INVALID_SPAN_CONTEXT))
+    assert seen_by(monitor) == 1
+    assert dict(monitor.invalid) == {"unreadable": len(odd)}
 
 
 def test_a_sample_is_enough(monitor):

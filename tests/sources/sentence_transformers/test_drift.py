@@ -22,7 +22,7 @@ class Kept:
     def __init__(self) -> None:
         self.rows: list[Any] = []
 
-    def add(self, rows: Any, *, session: Any = None, trace: Any = None) -> None:
+    def add(self, rows: Any, **_: Any) -> None:
         self.rows.extend(np.asarray(rows))
 
     def leave_out(self, reason: str, many: int) -> None:
