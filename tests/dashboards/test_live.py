@@ -113,7 +113,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
         done = json.loads(load.stdout.readline())
         over = time()
         for job in ("load", "otlp"):  # once more when all is done
-            server.wait_for(f'timestamp(up{{job="{job}"}} == 1) > {over}')
+            up = f'up{{job="{job}"}}'  # of a comparison, the time would be that of the question
+            server.wait_for(f"timestamp({up}) > {over} and {up} == 1")
         yield Seen(server, done, start, time())
 
 
