@@ -255,6 +255,8 @@ def test_a_backward_pass_in_the_report_has_its_own_work():
 def test_the_work_of_what_is_compiled_is_not_known(what, compiled):
     """Unknown, and not zero; and it is not looked for again and again."""
     model = compiled(what)
+    with torch.inference_mode():
+        model(IDS)  # compiles it: such a forward is not told of
     with torch.inference_mode(), watch_layers(model, every=1) as watcher:
         for _ in range(4):
             model(IDS)
