@@ -120,7 +120,7 @@ def spans_in(request: dict[str, Any], only: Container[str] | None = None) -> Ite
     for each, scope, resource in _items(request, "resourceSpans", "scopeSpans", "spans"):
         status = each.get("status", {})
         yield StoredSpan(
-            name=each.get("name", ""),
+            name=str(each.get("name", "")),
             trace_id=each["traceId"],
             span_id=each["spanId"],
             parent_id=each.get("parentSpanId") or None,
@@ -130,7 +130,7 @@ def spans_in(request: dict[str, Any], only: Container[str] | None = None) -> Ite
             attributes=_attributes(each, only),
             events=[] if only is not None else [_event(event) for event in each.get("events", ())],
             status=status.get("code", 0),
-            status_message=status.get("message", ""),
+            status_message=str(status.get("message", "")),
             scope=scope,
             resource=resource,
         )
@@ -138,7 +138,7 @@ def spans_in(request: dict[str, Any], only: Container[str] | None = None) -> Ite
 
 def _event(event: dict[str, Any]) -> StoredEvent:
     time = int(event.get("timeUnixNano", 0))
-    return StoredEvent(event.get("name", ""), time, _attributes(event))
+    return StoredEvent(str(event.get("name", "")), time, _attributes(event))
 
 
 def points_in(request: dict[str, Any]) -> Iterator[StoredPoint]:
@@ -154,7 +154,7 @@ def logs_in(request: dict[str, Any]) -> Iterator[StoredLog]:
     """The log records of one line."""
     for each, scope, resource in _items(request, "resourceLogs", "scopeLogs", "logRecords"):
         yield StoredLog(
-            event_name=each.get("eventName", ""),
+            event_name=str(each.get("eventName", "")),
             time=int(each.get("timeUnixNano", 0)),
             severity=each.get("severityNumber", 0),
             body=_value(each["body"]) if "body" in each else None,
