@@ -77,7 +77,7 @@ def strip(frame: Frame) -> Line:
                    if HW_NAME in each.attributes})  # fmt: skip
     for gpu in gpus:
         mine = [each for each in frame.machine if each.attributes.get(HW_NAME) == gpu]
-        parts.append([Piece(f"{gpu} ", "dim"), Piece(" ".join(_gpu(mine)))])
+        parts.append([Piece(f"{clean(gpu)} ", "dim"), Piece(" ".join(_gpu(mine)))])
     cpu = _last(frame.machine, PROCESS_METRICS["cpu_utilization"].name)
     held = _last(frame.machine, PROCESS_METRICS["memory"].name)
     if cpu is not None:

@@ -79,7 +79,9 @@ def facts(request: Request) -> list[Line]:
         ("retries", None if not retries else str(retries)),
         ("trace", row.trace_id),
     )
-    return [[Piece(f"{name} ", "dim"), Piece(text)] for name, text in named if text is not None]
+    return [
+        [Piece(f"{name} ", "dim"), Piece(clean(text))] for name, text in named if text is not None
+    ]
 
 
 def _or(value: float | None, show: object) -> str | None:

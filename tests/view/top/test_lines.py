@@ -60,6 +60,18 @@ def test_a_clean_text_is_harmless(text: str) -> None:
     assert len(clean(text)) == len(text)
 
 
+def test_the_strip_has_no_codes_of_a_terminal_in_it() -> None:
+    """Names of devices come from any program."""
+    view = Made.of(1)
+    at = replace(
+        frame(view),
+        machine=[
+            series(hardware.GPU_METRICS["power"].name, 3.0, **{hardware.HW_NAME: "gpu\x1b[31m"})
+        ],
+    )
+    assert plain(status.strip(at)).isprintable()
+
+
 def test_a_bar_of_any_number_is_a_bar() -> None:
     """Gauges come from any program."""
     assert spark([1e308, -1e308, 0.0, 1.0], 1.0) == "█▁▁█"
