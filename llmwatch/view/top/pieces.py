@@ -101,7 +101,7 @@ def slots(
         return found
     width = (end - begin) / number
     for time, value in zip(times, values, strict=True):
-        slot = min(int((time - begin) / width), number - 1)
+        slot = min((time - begin) * number // (end - begin), number - 1)
         if begin <= time <= end and isfinite(value):
             known = found[slot]
             found[slot] = value if known is None else max(known, value)
