@@ -11,7 +11,7 @@ from llmwatch.measure.layers import Call, LayerSample
 from llmwatch.signals import active
 from llmwatch.signals.layers import span_of_now
 from llmwatch.sources.torch_layers.ranks import rank_attributes
-from llmwatch.sources.torch_layers.swap import HERE
+from llmwatch.sources.torch_layers.tape import MODEL
 
 if TYPE_CHECKING:
     from threading import Lock
@@ -31,9 +31,6 @@ _LOOK = Guard("layers.look")
 
 LATER = (Generator, Coroutine, AsyncGenerator)
 """What a `forward` gives back that has done nothing yet."""
-
-MODEL = 0
-"""Number of the model itself among its layers."""
 
 
 class About(NamedTuple):
@@ -107,15 +104,13 @@ class Forward:
         if tape.looks:
             return self._run_looked_at(module, call, args, kwargs)
         try:
-            HERE.append = tape.append
             with _MARK:
                 tape.mark(MODEL)
             output = call(*args, **kwargs)
             self.failed = False
         finally:
-            HERE.append = None
             with _MARK:
-                tape.mark(~MODEL)
+                tape.end()
         self.later = isinstance(output, LATER)
         return output
 
@@ -123,9 +118,7 @@ class Forward:
         self, module: nn.Module, call: Callable[..., Any], args: Any, kwargs: dict[str, Any]
     ) -> Any:
         tape = self.tape
-        HERE.append = tape.append
         with ExitStack() as stack:
-            stack.callback(setattr, HERE, "append", None)
             with _LOOK:
                 for look in tape.looks:
                     if look.around is not None:
@@ -141,7 +134,7 @@ class Forward:
                 self.failed = False
             finally:
                 with _MARK:
-                    tape.mark(~MODEL)
+                    tape.end()
         self.later = isinstance(output, LATER)
         return output
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import repeat
 from operator import attrgetter, is_, setitem
-from threading import local
+from threading import get_ident
 from time import perf_counter_ns
 from typing import Any
 
@@ -31,19 +31,6 @@ _MARK = Guard("layers.mark")
 _LOOK = Guard("layers.look")
 
 
-class _Here(local):
-    """What is sampled on this thread.
-
-    Not in a `ContextVar`: that would be copied into whatever threads a forward has work done by.
-    It costs less than to ask which thread this is.
-    """
-
-    append: Append | None = None
-    """Writes on the tape of the forward."""
-
-
-HERE = _Here()
-
 _own = attrgetter("__dict__")
 _forward = attrgetter(FORWARD)
 
@@ -51,8 +38,8 @@ _forward = attrgetter(FORWARD)
 class Wrapper(partial):  # type: ignore[type-arg] # generic in its stubs only
     """Called like a function; copied and pickled as what it stands for.
 
-    Its arguments: the tape of the forward that it was made for or what writes on it, the layer's
-    number, what it calls, and the module.
+    Its arguments: the tape of the forward that it was made for, or what writes on it and on which
+    thread; the layer's number, what it calls, and the module.
     """
 
     @property
@@ -70,7 +57,7 @@ class Over(Wrapper):
     @property
     def beneath(self) -> Callable[..., Any] | None:
         """As above."""
-        original: Callable[..., Any] = self.args[2]
+        original: Callable[..., Any] = self.args[-2]
         return original
 
 
@@ -89,7 +76,8 @@ class Wrappers:
         self.tape = tape
         modules = modules[1:]
         numbers = range(1, len(modules) + 1)
-        make = partial(Wrapper, *_function_for(tape))
+        first = _function_for(tape)
+        make = partial(Wrapper, *first)
         self._owns: list[dict[str, Any]] = list(map(_own, modules))
         self._over = not plain or any(map(dict.__contains__, self._owns, repeat(FORWARD)))
         """Whether something lies where some of them go."""
@@ -99,7 +87,7 @@ class Wrappers:
             self._wrappers = [
                 make(number, module.forward, module)
                 if below is None
-                else Over(*make.args, number, below, module)
+                else Over(*first, number, below, module)
                 for number, below, module in zip(numbers, beneath, modules, strict=True)
             ]
         else:
@@ -151,15 +139,18 @@ def _of_class(module: nn.Module) -> Callable[..., Any]:
 # --- a layer's call, while a forward is sampled --------------------------------------------------
 
 
-def _function_for(tape: Tape) -> tuple[Callable[..., Any], Tape | Append]:
-    """What a layer's call runs, and its first argument."""
+def _function_for(tape: Tape) -> tuple[Any, ...]:
+    """What a layer's call runs, and its first arguments."""
     if tape.looks:
         return _looked_at, tape
-    return (_marked, tape) if isinstance(tape, DeviceTape) else (_watched, tape.append)
+    if isinstance(tape, DeviceTape):
+        return _marked, tape
+    return _watched, tape.append, tape.thread
 
 
 def _watched(
     append: Append,
+    thread: int,
     number: int,
     original: Callable[..., Any],
     module: nn.Module,
@@ -167,8 +158,13 @@ def _watched(
     *args: Any,
     **kwargs: Any,
 ) -> Any:
-    """By the host's clock. Another thread's, or one that comes too late, is only passed on."""
-    if HERE.append is not append:
+    """By the host's clock. Another thread's is only passed on.
+
+    Nothing else of ours tells threads apart as fast when it is not in the processor's caches; and
+    a `ContextVar` would be copied into whatever threads a forward has work done by. A call that
+    comes too late is noted, and the tape ignores it.
+    """
+    if get_ident() != thread:
         return original(*args, **kwargs)
     append(number)  # it cannot fail, and so needs no guard
     append(perf_counter_ns())
@@ -189,7 +185,7 @@ def _marked(
     **kwargs: Any,
 ) -> Any:
     """By a device's clock, too."""
-    if HERE.append is not tape.append:
+    if get_ident() != tape.thread:
         return original(*args, **kwargs)
     with _MARK:
         tape.mark(number)
@@ -210,7 +206,7 @@ def _looked_at(
     **kwargs: Any,
 ) -> Any:
     """While somebody looks at what goes in and comes out."""
-    if HERE.append is not tape.append:
+    if get_ident() != tape.thread:
         return original(*args, **kwargs)
     with _LOOK:
         tape.observe("enter", number, module, args, kwargs)

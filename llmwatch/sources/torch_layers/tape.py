@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from threading import get_ident
 from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
     from llmwatch.sources.torch_layers.clock import DeviceClock, Event
     from llmwatch.sources.torch_layers.observe import Look
 
+MODEL = 0
+"""Number of the model itself among its layers."""
+
+NOBODY = 0
+"""Identifies no thread."""
+
 MOST_MARKS = 20_000
 """A forward with more is not told of: some of its calls would look like all of them."""
 
@@ -21,7 +28,9 @@ Append = Callable[[int], None]
 
 
 class Tape:
-    """Marks of one forward. Only the thread that makes it writes on it.
+    """Marks of one forward, from the model's first to its last.
+
+    Made on the thread that writes on it.
 
     Args:
         layers: The watched layers.
@@ -31,6 +40,8 @@ class Tape:
     def __init__(self, layers: tuple[Layer, ...], looks: tuple[Look, ...] = ()) -> None:
         self.layers = layers
         self.looks = looks
+        self.thread = get_ident()
+        """Who writes on it; `NOBODY` once it is over."""
         self.started_at = time_ns()
         self.void = False
         """True: it cannot be told of."""
@@ -50,6 +61,11 @@ class Tape:
         self._marks.append(code)
         self._marks.append(perf_counter_ns())
 
+    def end(self) -> None:
+        """Note that the model is left. What a wrapper that somebody kept adds, is ignored."""
+        self.thread = NOBODY
+        self.mark(~MODEL)
+
     @property
     def is_full(self) -> bool:
         """Whether there were more marks than are kept."""
@@ -58,12 +74,13 @@ class Tape:
     @property
     def codes(self) -> list[int]:
         """Of all marks."""
-        return list(self._marks)[::2]
+        codes = list(self._marks)[::2]
+        return codes[: codes.index(~MODEL) + 1] if ~MODEL in codes else codes
 
     @property
     def stamps(self) -> list[int]:
         """When they were, in nanoseconds of the host's clock."""
-        return list(self._marks)[1::2]
+        return list(self._marks)[1 : 2 * len(self.codes) : 2]
 
     def observe(self, what: str, *args: Any) -> None:
         """Let everybody who looks see a layer enter or leave; that time is no layer's."""

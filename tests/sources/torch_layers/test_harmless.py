@@ -472,6 +472,29 @@ def test_threads_that_a_forward_hands_its_context_to_are_not_measured(watch, wai
     assert names(sample) == ["", "here"]
 
 
+@pytest.mark.parametrize("numbers", [False, True])
+def test_a_wrapper_that_somebody_kept_adds_nothing_later(watch, numbers):
+    """What it wraps goes on to work."""
+
+    class Keeping(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.block = Block()
+
+        def forward(self, x):
+            self.kept = [self.block.forward]
+            return self.block(x)
+
+    model = Keeping()
+    with watch(model, "all", numbers=numbers) as watcher:
+        model(X)
+        assert torch.equal(model.kept[0](X), model.block(X))
+        (sample,) = watcher.samples
+    assert names(sample).count("block") == 1
+    total = sum(call.self_time for call in sample.calls)
+    assert total == pytest.approx(sample.calls[0].total_time)
+
+
 def test_a_forward_that_works_later_is_not_timed(watch):
     """What gives back a generator or a coroutine has done nothing yet."""
 
