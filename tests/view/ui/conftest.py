@@ -104,9 +104,12 @@ def url(recorded: Recorded) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium, which the test neither brings nor downloads."""
+    """Chromium, which the test neither brings nor downloads.
+
+    Playwright holds an event loop that runs: no other module's tests could use asyncio meanwhile.
+    """
     if CHROMIUM is None:
         pytest.skip("needs Chromium: apt-get install chromium")
     pytest.importorskip("playwright", reason="needs the package playwright")
