@@ -107,7 +107,7 @@ def ending(show: Show) -> None:
     show.console.print(report.files(show.where), soft_wrap=True)
     show.console.print(
         f"[bold]All of it on a page[/] {escape(str(page(show.where)))}\n"
-        + report.NEXT.format(where=escape(str(show.where)), llmwatch=escape(report.command())),
+        + report.following(show.where),
         soft_wrap=True,
     )
 

@@ -5,6 +5,7 @@ Everything here comes from the files; only `truth` also looks at what the server
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections import defaultdict
@@ -15,6 +16,7 @@ from statistics import median, quantiles
 from typing import NamedTuple
 
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -229,13 +231,14 @@ def files(where: Path) -> Text:
     return text
 
 
-def command() -> str:
-    """How ``llmwatch`` is called where the demo was: an environment of nox is on nobody's path."""
-    if shutil.which("llmwatch") is not None:
-        return "llmwatch"
-    python = Path(sys.executable)
-    shown = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
-    return f"{shown} -m llmwatch.cli"
+def following(where: Path) -> str:
+    """What to do next, in commands that work: nox puts its environment on no path but its own."""
+    python, llmwatch = "python", "llmwatch"
+    if shutil.which("llmwatch") is None or "NOX_CURRENT_SESSION" in os.environ:
+        ours = Path(sys.executable)
+        python = str(ours.relative_to(Path.cwd()) if ours.is_relative_to(Path.cwd()) else ours)
+        llmwatch = f"{python} -m llmwatch.cli"
+    return NEXT.format(where=escape(str(where)), python=escape(python), llmwatch=escape(llmwatch))
 
 
 NEXT = """\
@@ -244,4 +247,4 @@ NEXT = """\
   as a page          [cyan]{llmwatch} ui --path {where}[/]
   in your program    [cyan]import llmwatch; llmwatch.instrument()[/]
   to a collector     [cyan]OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318[/] in its environment
-  this server        [cyan]python -m llmwatch.demo.server[/] for programs of your own"""
+  this server        [cyan]{python} -m llmwatch.demo.server[/] for programs of your own"""

@@ -181,3 +181,15 @@ def test_bars_fit_the_width(number: int) -> None:
     assert len(bars) <= 80
     assert str(bars)[-1] == draw.BARS[-1]
     assert [str(span.style) for span in bars.spans][-1] == "bold red"
+
+
+def test_the_commands_that_it_names_can_be_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After nox, too, on whose own path they are while the demo runs, and on nobody's later."""
+    monkeypatch.setenv("NOX_CURRENT_SESSION", "demo")
+    said = report.following(Path("store"))
+    monkeypatch.setenv("PATH", os.defpath)
+    (top,) = re.findall(r"\[cyan\](.*) top --path store", said)
+    (python,) = re.findall(r"\[cyan\](.*) -m llmwatch.demo.server", said)
+    for command in (f"{top} top --help", f"{python} -c import:llmwatch.demo.server"):
+        ours = [word.replace(":", " ") for word in command.split()]
+        subprocess.run(ours, capture_output=True, check=True, timeout=30)
