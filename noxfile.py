@@ -111,7 +111,7 @@ def has(session: nox.Session, package: str) -> bool:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests, those against a real collector included; or those that are named."""
-    install(session, ".[all]", "tests", "models")
+    install(session, ".[all]", "tests", "models", "newest")
     env = {"LLMWATCH_COLLECTOR_VENV": apart(session, "collector")}
     if session.posargs:
         session.run("pytest", *session.posargs, env=env)

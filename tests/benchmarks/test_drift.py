@@ -74,7 +74,8 @@ def test_adding_batches(benchmark, monitor, rows):
     added, summed = (each / len(rows) * 4 for each in best(ours, bare, rounds=400))
     benchmark.extra_info["us_per_embedding"] = round(added, 2)
     benchmark.extra_info["ratio_to_a_bare_sum"] = round(added / summed, 2)
-    assert added < 20
+    assert added < 20  # a busy machine doubles it
+    assert added / summed <= 4
 
 
 @pytest.mark.benchmark(group="drift")
