@@ -143,16 +143,28 @@ def test_a_forward_that_is_not_sampled(overhead, rounds):
 
 
 @pytest.mark.parametrize(
-    ("layers", "most"),
-    [(None, 1.02), ("blocks", 1.03), ("all", 1.10)],
-    ids=["A/A", "blocks", "all"],
+    ("layers", "interval", "most"),
+    [
+        (None, 0, 1.02),
+        ("blocks", 0, 1.03),
+        ("all", 0, 1.10),
+        ("blocks", 1e-9, 1.05),
+        ("all", 1e-9, 1.16),
+    ],
+    ids=["A/A", "blocks", "all", "blocks, now and then", "all, now and then"],
 )
-def test_a_sampled_forward(overhead, rounds, layers, most):
+def test_a_sampled_forward(overhead, rounds, layers, interval, most):
     """Each forward of the watched model is sampled. What is summed up afterwards is no part of a
-    forward: it is done between the turns, and has a row of its own."""
+    forward: it is done between the turns, and has a row of its own.
+
+    With an interval, wrappers are made anew for each: at the default rate nothing is kept."""
     plain, watched = twins()
     ids = torch.arange(TOKENS).reshape(1, -1)
-    watcher = None if layers is None else watch_layers(watched, layers, every=1, flops=False)
+    watcher = (
+        None
+        if layers is None
+        else watch_layers(watched, layers, every=1, interval=interval, flops=False)
+    )
     sums = []
 
     def sum_up() -> None:
@@ -168,8 +180,9 @@ def test_a_sampled_forward(overhead, rounds, layers, most):
     if watcher is not None:
         watcher.close()
     what = "layers: a model and its twin (A/A)" if layers is None else f"layers: sampled, {layers}"
+    what += ", now and then" * bool(interval)
     overhead("Inside", what, seconds(took * ratio), f"not watched: {seconds(took)}", ratio, most)
-    if layers is not None:
+    if layers is not None and not interval:
         overhead(
             "Inside",
             f"layers: summing up a sampled forward on another thread, {layers}",
@@ -178,7 +191,7 @@ def test_a_sampled_forward(overhead, rounds, layers, most):
             median(sums) / took,
             0.25,
         )
-    if layers == "blocks":
+    if layers == "blocks" and interval:
         # One forward a second carries the cost of sampling, all others that of the entry; what is
         # summed up takes that time from somebody.
         share = 1 + ((ratio - 1) * took + median(sums)) / INTERVAL + 1.5e-6 / took

@@ -16,9 +16,9 @@ from torch import nn
 from llmwatch._guard import Guard
 from llmwatch.patching import Patch, Patches
 from llmwatch.sources.torch_layers import registry
-from llmwatch.sources.torch_layers.entry import COMPILED, Entry
-from llmwatch.sources.torch_layers.select import FORWARD
-from llmwatch.sources.torch_layers.swap import Wrapper
+from llmwatch.sources.torch_layers.compiled import COMPILED, FORWARD
+from llmwatch.sources.torch_layers.entry import Entry
+from llmwatch.sources.torch_layers.wrapper import Wrapper
 
 _REPLICA = Guard("layers.replica")
 _COPY = Guard("layers.copy")

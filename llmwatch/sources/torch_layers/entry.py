@@ -17,14 +17,23 @@ import torch
 from torch import nn
 
 from llmwatch._guard import Guard
+from llmwatch.sources.torch_layers.compiled import COMPILED
 
 if TYPE_CHECKING:
+    from llmwatch.sources.torch_layers.tree import Found
     from llmwatch.sources.torch_layers.watcher import LayerWatcher
-
-COMPILED = "_compiled_call_impl"
 
 _BEGIN = Guard("layers.begin")
 _END = Guard("layers.end")
+
+
+class Kept:
+    """What is kept from one sampled forward for the next. Its modules go with the model."""
+
+    __slots__ = ("found",)
+
+    def __init__(self) -> None:
+        self.found: Found | None = None
 
 
 class Entry(partial):  # type: ignore[type-arg] # generic in its stubs only
@@ -35,6 +44,7 @@ class Entry(partial):  # type: ignore[type-arg] # generic in its stubs only
 
     watcher: LayerWatcher
     model: ref[nn.Module]
+    kept: Kept
     beneath: Callable[..., Any] | None
     """What lay there before; None: nothing."""
 
@@ -42,7 +52,9 @@ class Entry(partial):  # type: ignore[type-arg] # generic in its stubs only
     def put(cls, watcher: LayerWatcher, model: nn.Module) -> Entry:
         """Lay an entry of *watcher* before *model*."""
         own = model.__dict__
-        entry = cls(_enter, watcher, ref(model), own.get(COMPILED))
+        kept = Kept()
+        entry = cls(_enter, watcher, ref(model), kept, own.get(COMPILED))
+        entry.kept = kept
         entry.beneath = own.get(COMPILED)
         entry.model = ref(model)
         own[COMPILED] = entry
@@ -50,6 +62,7 @@ class Entry(partial):  # type: ignore[type-arg] # generic in its stubs only
 
     def take(self) -> None:
         """Take it away, if it is still on top; else it stays, and passes calls on."""
+        self.kept.found = None
         model = self.model()
         if model is None or model.__dict__.get(COMPILED) is not self:
             return
@@ -68,6 +81,7 @@ class Entry(partial):  # type: ignore[type-arg] # generic in its stubs only
 def _enter(
     watcher: LayerWatcher,
     model: ref[nn.Module],
+    kept: Kept,
     beneath: Callable[..., Any] | None,
     /,
     *args: Any,
@@ -81,7 +95,7 @@ def _enter(
     forward = None
     try:
         with _BEGIN:
-            forward = watcher.begin(module, args, kwargs)
+            forward = watcher.begin(module, args, kwargs, kept)
         if forward is None:
             return call(*args, **kwargs)
         return forward.run(module, call, args, kwargs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from llmwatch.sources.torch_layers.observe import Beginning
     from llmwatch.sources.torch_layers.swap import Wrappers
     from llmwatch.sources.torch_layers.tape import Tape
+    from llmwatch.sources.torch_layers.tree import Found
 
 _MARK = Guard("layers.mark")
 _LOOK = Guard("layers.look")
@@ -80,9 +81,9 @@ class Forward:
         self.about = _about(layout, model)
         self._layout = layout
 
-    def put(self, modules: Sequence[nn.Module]) -> None:
+    def put(self, found: Found) -> None:
         """Put the wrappers in place."""
-        self._wrappers = self._layout.put(self.tape, modules)
+        self._wrappers = self._layout.put(self.tape, found)
 
     def take(self) -> None:
         """Take them out, and let others have their turn; may be done twice."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from itertools import chain, count
 from typing import Any, NamedTuple
 
 import torch
@@ -96,7 +97,7 @@ def inputs_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Inputs:
     """
     found: list[Input] = []
     cached: int | None = 0
-    for name, value in _named(args, kwargs):
+    for name, value in chain(zip(map(str, count()), args, strict=False), kwargs.items()):
         if isinstance(value, torch.Tensor):
             found.append(Input(name, (tuple(value.shape),), True, value.is_floating_point()))
         elif value is None or isinstance(value, (bool, int, float, str)):
@@ -106,9 +107,3 @@ def inputs_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Inputs:
         elif shapes := tuple(tuple(each.shape) for each in tensors(value)):
             found.append(Input(name, shapes, False, False))
     return Inputs(found, cached)
-
-
-def _named(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for index, value in enumerate(args):
-        yield str(index), value
-    yield from kwargs.items()

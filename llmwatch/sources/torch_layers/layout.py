@@ -17,7 +17,9 @@ from llmwatch.sources.torch_layers.tape import DeviceTape, Tape
 if TYPE_CHECKING:
     from torch import nn
 
+    from llmwatch.sources.torch_layers.entry import Kept
     from llmwatch.sources.torch_layers.observe import Look
+    from llmwatch.sources.torch_layers.tree import Found
 
 CPU = torch.device("cpu")
 
@@ -38,45 +40,58 @@ class Layout:
         self.selection = selection
         self.plan: Plan = plan(model, selection)
         self.labels = Labels(name, self.plan.layers)
-        modules = self.plan.tree.modules()
-        assert modules is not None  # nobody changed it meanwhile
         self.device = device_of(model, CPU)
         self.where = str(self.device)
         self.dtype = dtype_of(model)
         self._first, self._floating = Anchor(model), Anchor(model, floating=True)
         self._wrappers: Wrappers | None = None
-        self._clocks = _clocks(modules, self.device)
+        self._tape: Tape | None = None
+        found = self.plan.tree.find(model)
+        assert found is not None  # nobody changed it meanwhile
+        self._clocks = _clocks([model, *found.modules], self.device)
 
-    def modules(self, model: nn.Module) -> Sequence[nn.Module] | None:
-        """The watched modules; None if the model is not what it was. Cost: 0.3 µs a module."""
-        first, floating = self._first.tensor(), self._floating.tensor()
+    def find(self, model: nn.Module, kept: Kept) -> Found | None:
+        """The watched modules; None if the model is not what it was."""
+        first, tree = self._first.tensor(), self.plan.tree
         device = device_of(model, CPU) if first is None else first.device
         if device != self.device:
             return None
-        self.dtype = dtype_of(model) if floating is None else name_of_dtype(floating.dtype)
-        return self.plan.tree.modules()
+        if first is None or not first.is_floating_point():
+            first = self._floating.tensor()
+        self.dtype = dtype_of(model) if first is None else name_of_dtype(first.dtype)
+        found = kept.found
+        if found is not None and found.tree is tree and found.same(model) and found.plain:
+            return found
+        return tree.find(model)
 
     @property
     def ready(self) -> bool:
         """Whether a forward can be timed now."""
-        return self.device.type != "meta" and all(clock.ready for clock in set(self._clocks))
+        if not self._clocks:
+            return bool(self.device.type != "meta")
+        return all(clock.ready for clock in set(self._clocks))
 
     @property
     def clock(self) -> DeviceClock | None:
         """The clock of the model's device; None: the host's."""
         return self._clocks[0] if self._clocks else None
 
-    def tape(self, looks: tuple[Look, ...], *, memory: bool) -> Tape:
+    def tape(self, found: Found, looks: tuple[Look, ...], *, memory: bool) -> Tape:
         """A new tape for one forward."""
         layers, follows = self.plan.layers, self.plan.follows
         if not self._clocks:
-            return Tape(layers, looks)
-        return DeviceTape(layers, looks, self._clocks, follows, memory=memory)
+            return Tape(layers, looks, found.marks)
+        return DeviceTape(layers, looks, found.marks, self._clocks, follows, memory=memory)
 
-    def put(self, tape: Tape, modules: Sequence[nn.Module]) -> Wrappers:
+    def put(self, tape: Tape, found: Found) -> Wrappers:
         """Put wrappers in place for one forward."""
-        self._wrappers = wrappers = Wrappers(tape, modules, plain=self.plan.tree.plain)
-        wrappers.put()
+        wrappers = found.wrappers
+        if wrappers is None or not wrappers.suit(tape):
+            wrappers = Wrappers(tape, found)
+            found.wrappers = wrappers if wrappers.lasting else None
+        self._wrappers, self._tape = wrappers, tape
+        if not wrappers.put():
+            found.doubt()
         return wrappers
 
     def take(self) -> None:
@@ -87,16 +102,16 @@ class Layout:
 
     def compiling(self) -> bool:
         """Take all out before the compiler sees them; False if that was done, or none are there."""
-        wrappers = self._wrappers
-        if wrappers is None or wrappers.tape.void or len(self.plan.layers) == 1:
+        wrappers, tape = self._wrappers, self._tape
+        if wrappers is None or tape is None or tape.void or len(self.plan.layers) == 1:
             return False
         wrappers.take()
-        wrappers.tape.void = True
+        tape.void = True
         return True
 
     def taken(self) -> None:
         """None are in place any more: let go of the modules."""
-        self._wrappers = None
+        self._wrappers = self._tape = None
 
 
 def _clocks(modules: Sequence[nn.Module], device: torch.device) -> tuple[DeviceClock, ...]:

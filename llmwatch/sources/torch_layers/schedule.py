@@ -37,6 +37,11 @@ class Schedule:
         self.asked = False
         """True: the next forward is to be sampled whatever the schedule says."""
 
+    @property
+    def dense(self) -> bool:
+        """Whether one forward in so many is sampled, however soon it comes."""
+        return not self._interval
+
     def counts(self) -> bool:
         """Count a forward; True where it is one of those that may be sampled. Cost: 0.1 µs."""
         self._left -= 1

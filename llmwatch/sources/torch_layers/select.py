@@ -8,19 +8,16 @@ a compiled region is guarded against the very change that sampling makes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
-from itertools import chain, repeat, takewhile
-from operator import attrgetter, call, is_, itemgetter, methodcaller
-from types import FunctionType
 from typing import Any, NamedTuple
-from weakref import ref
 
-import torch
 from torch import nn
 
 from llmwatch.errors import ConfigError
 from llmwatch.measure.layers import Layer
+from llmwatch.sources.torch_layers.compiled import is_opaque
+from llmwatch.sources.torch_layers.tree import Node, Tree
 
 Selection = str | int | type | Callable[[str, nn.Module], bool] | Iterable[Any]
 """``"blocks"``, ``"all"``, a depth, a pattern of names or a class name, a class, a function of name
@@ -29,110 +26,6 @@ and module, or several of these."""
 CONTAINERS = (nn.ModuleList, nn.Sequential, nn.ModuleDict)
 _CALLED_BY_NOBODY = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 MOST_LAYERS = 4096
-
-COMPILED = "_compiled_call_impl"
-"""Where a module keeps what `module.compile()` made of it, in its dict."""
-
-
-FORWARD = "forward"
-"""Where a method of that name lies that is the module's own, in its dict."""
-
-_CALLS = ("__call__", "_wrapped_call_impl", "_call_impl")
-
-
-class Node(NamedTuple):
-    """A watched module, or one on the way to one."""
-
-    parent: int
-    """Index of the node it is a child of; -1 for the model itself."""
-    module: nn.Module
-    number: int | None
-    """Index of its layer; None: it is only on the way."""
-
-
-class Tree:
-    """The watched modules and those on the way to them, as they were found. Holds none of them.
-
-    Args:
-        nodes: Parents before children; the first is the model itself.
-    """
-
-    def __init__(self, nodes: Sequence[Node]) -> None:
-        parents = {node.parent for node in nodes}
-        self._modules = tuple(ref(node.module) for node in nodes)
-        self._kinds = [type(node.module) for node in nodes]
-        self._compiled = [at for at, node in enumerate(nodes) if is_compiled(node.module)]
-        self._functions = _compiled_functions(node.module for node in nodes)
-        self._above = _picked([at for at in range(len(nodes)) if at in parents])
-        self._below = _picked([at for at in range(len(nodes)) if at not in parents])
-        self._watched = _picked([at for at, node in enumerate(nodes) if node.number is not None])
-        modules = [node.module for node in nodes]
-        at = {id(module): index for index, module in enumerate(modules)}
-        others: list[Callable[[], nn.Module | None]] = []
-        inside = []
-        for child in chain.from_iterable(map(_values, map(_children, self._above(modules)))):
-            if id(child) not in at:
-                at[id(child)] = len(modules) + len(others)
-                others.append(_nobody if child is None else ref(child))
-            inside.append(at[id(child)])
-        self._others = tuple(others)
-        """Children that are no nodes."""
-        self._inside = _picked(inside)
-        self._many = list(map(len, map(_children, self._below(modules))))
-        self.plain = not self._compiled
-        """Whether `compile()` was called on no module of it."""
-        self.compiled = not self.plain or any(map(is_optimized, modules))
-        """Whether something in it was compiled."""
-
-    def modules(self) -> Sequence[nn.Module] | None:
-        """The watched modules, by number; None if the model is not what it was any more.
-
-        Cost: 0.3 µs a module, in few calls, as `swap` says.
-        """
-        found: list[Any] = list(map(call, self._modules))
-        # Whether it is scripted is a matter of its class.
-        if list(map(type, found)) != self._kinds:
-            return None
-        if _compiled_functions(found) != self._functions:
-            return None
-        held = map(dict.get, map(_own, found), repeat(COMPILED))
-        if [
-            at for at, it in enumerate(held) if it is not None and is_compiler(it)
-        ] != self._compiled:
-            return None
-        inside = chain.from_iterable(map(_values, map(_children, self._above(found))))
-        if not _same(list(inside), self._inside([*found, *map(call, self._others)])):
-            return None
-        if list(map(len, map(_children, self._below(found)))) != self._many:
-            return None
-        return self._watched(found)
-
-
-_own = attrgetter("__dict__")
-_children = attrgetter("_modules")
-_values = methodcaller("values")
-
-
-def _same(some: Sequence[Any], others: Sequence[Any]) -> bool:
-    """Whether they are the very same: of users' classes, equality may be anything."""
-    return len(some) == len(others) and all(map(is_, some, others))
-
-
-def _compiled_functions(modules: Iterable[nn.Module]) -> int:
-    """How many have a `forward` that was compiled."""
-    held = map(dict.get, map(_own, modules), repeat(FORWARD))
-    return sum(map(is_compiled_function, filter(None, held)))
-
-
-def _nobody() -> None:
-    """Stands for a child that is None."""
-
-
-def _picked(indices: Sequence[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
-    """What picks these of a sequence."""
-    if len(indices) > 1:
-        return itemgetter(*indices)
-    return itemgetter(slice(*((indices[0], indices[0] + 1) if indices else (0, 0))))
 
 
 class Plan(NamedTuple):
@@ -144,54 +37,6 @@ class Plan(NamedTuple):
     """Where they are found."""
     follows: tuple[int | None, ...]
     """For each layer, the one that lies just before it in the same container."""
-
-
-def is_compiler(held: Any) -> bool:
-    """Whether what lies in the place of `module.compile()` is of it, and not a watcher of ours."""
-    return held is not None and getattr(held, "beneath", held) is not None
-
-
-def is_compiled(module: nn.Module) -> bool:
-    """Whether `module.compile()` was called."""
-    return is_compiler(module.__dict__.get(COMPILED))
-
-
-def is_opaque(module: nn.Module) -> bool:
-    """Whether nothing inside it may be touched."""
-    return (
-        is_compiled(module)
-        or isinstance(module, torch.jit.ScriptModule)
-        or is_optimized(module)
-        or calls_compiled(module)
-    )
-
-
-def calls_compiled(module: nn.Module) -> bool:
-    """Whether something that `torch.compile` made of a function is a method of it.
-
-    What that calls of the modules inside is compiled with it.
-    """
-    classes = takewhile(lambda each: each is not nn.Module, type(module).__mro__)
-    return any(map(is_compiled_function, chain(*(vars(each).values() for each in classes)))) or any(
-        map(is_compiled_function, module.__dict__.values())
-    )
-
-
-def is_compiled_function(held: Any) -> bool:
-    """Whether it is what `torch.compile(function)` returns.
-
-    But for what is made of a module's own ``__call__``, as transformers does: we are inside that,
-    and it sees to us.
-    """
-    if not isinstance(held, FunctionType) or hasattr(held, "_torchdynamo_disable"):
-        return False
-    original = getattr(held, "_torchdynamo_orig_callable", None)
-    return original is not None and getattr(original, "__name__", "") not in _CALLS
-
-
-def is_optimized(module: nn.Module) -> bool:
-    """Whether it is what `torch.compile(module)` returns."""
-    return hasattr(type(module), "_opt_mod_attributes")
 
 
 def plan(model: nn.Module, selection: Selection | None) -> Plan:

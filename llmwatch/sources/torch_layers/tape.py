@@ -27,6 +27,11 @@ MOST_MARKS = 20_000
 Append = Callable[[int], None]
 
 
+def blank() -> deque[int]:
+    """Something to write marks on: one more than may be, to see that there were more."""
+    return deque(maxlen=2 * MOST_MARKS + 2)
+
+
 class Tape:
     """Marks of one forward, from the model's first to its last.
 
@@ -35,9 +40,15 @@ class Tape:
     Args:
         layers: The watched layers.
         looks: Who looks at this forward.
+        marks: What it is written on; lent until its `end`.
     """
 
-    def __init__(self, layers: tuple[Layer, ...], looks: tuple[Look, ...] = ()) -> None:
+    def __init__(
+        self,
+        layers: tuple[Layer, ...],
+        looks: tuple[Look, ...] = (),
+        marks: deque[int] | None = None,
+    ) -> None:
         self.layers = layers
         self.looks = looks
         self.thread = get_ident()
@@ -45,10 +56,11 @@ class Tape:
         self.started_at = time_ns()
         self.void = False
         """True: it cannot be told of."""
-        # One more than may be, to see that there were more.
-        self._marks: deque[int] = deque(maxlen=2 * MOST_MARKS + 2)
+        marks = blank() if marks is None else marks
+        marks.clear()
+        self._marks: Sequence[int] = marks
         """Code and stamp by turns, in nanoseconds of the host's clock."""
-        self.append: Append = self._marks.append
+        self.append: Append = marks.append
         """Notes a code or a stamp: all there is to a mark by the host's clock."""
 
     @property
@@ -58,13 +70,14 @@ class Tape:
 
     def mark(self, code: int) -> None:
         """Note that a layer is entered (its number) or left (its complement). Cost: 0.4 µs."""
-        self._marks.append(code)
-        self._marks.append(perf_counter_ns())
+        self.append(code)
+        self.append(perf_counter_ns())
 
     def end(self) -> None:
         """Note that the model is left. What a wrapper that somebody kept adds, is ignored."""
         self.thread = NOBODY
         self.mark(~MODEL)
+        self._marks = list(self._marks)
 
     @property
     def is_full(self) -> bool:
@@ -74,13 +87,12 @@ class Tape:
     @property
     def codes(self) -> list[int]:
         """Of all marks."""
-        codes = list(self._marks)[::2]
-        return codes[: codes.index(~MODEL) + 1] if ~MODEL in codes else codes
+        return list(self._marks)[::2]
 
     @property
     def stamps(self) -> list[int]:
         """When they were, in nanoseconds of the host's clock."""
-        return list(self._marks)[1 : 2 * len(self.codes) : 2]
+        return list(self._marks)[1::2]
 
     def observe(self, what: str, *args: Any) -> None:
         """Let everybody who looks see a layer enter or leave; that time is no layer's."""
@@ -109,6 +121,7 @@ class DeviceTape(Tape):
     Args:
         layers: The watched layers.
         looks: Who looks at this forward.
+        marks: What it is written on; lent until its `end`.
         clocks: For each layer, the clock of the device it is on.
         follows: For each layer, the one after which it comes at once, if there is such a one: the
             mark at which that one is left serves for both.
@@ -119,12 +132,13 @@ class DeviceTape(Tape):
         self,
         layers: tuple[Layer, ...],
         looks: tuple[Look, ...],
+        marks: deque[int],
         clocks: Sequence[DeviceClock],
         follows: Sequence[int | None],
         *,
         memory: bool = False,
     ) -> None:
-        super().__init__(layers, looks)
+        super().__init__(layers, looks, marks)
         self._clocks = clocks
         self._follows = follows
         self._events: list[tuple[DeviceClock, Event]] = []

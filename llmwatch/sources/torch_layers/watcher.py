@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from llmwatch.measure.baseline import Baseline
     from llmwatch.signals.layers import Labels
     from llmwatch.sources.torch_layers.analysis import Analysis
+    from llmwatch.sources.torch_layers.entry import Kept
     from llmwatch.sources.torch_layers.report import Report
     from llmwatch.sources.torch_layers.select import Selection
 
@@ -87,7 +88,9 @@ def watch_layers(
         layers: Which of its modules: ``"blocks"`` (the repeated ones, and what lies beside them),
             ``"all"``, a depth, a pattern of names (``"*.mlp"``) or the name of a class, a class, a
             function of name and module, or several of these.
-        every: Sample one forward in this many. Default: as *interval* says.
+        every: Sample one forward in this many. Default: as *interval* says. Then what is put into
+            the layers is kept for the next one, as long as no *interval* is given: a layer that is
+            replaced goes from memory at the next sampled forward.
         interval: Seconds that lie at least between two sampled forwards of one phase. Default: 1
             where *every* is not given, else 0.
         name: What the model is called. Default: where it was loaded from, else its class.
@@ -158,7 +161,7 @@ class LayerWatcher:
         for other in registry.living():
             if other._model() is model:
                 other.close()
-        self._entry = Entry.put(self, model)
+        self._entry = ref(Entry.put(self, model))
         registry.add(self)
         copies.install()
 
@@ -209,8 +212,9 @@ class LayerWatcher:
         whole. Called whenever metrics are collected.
         """
         model = self._model()
-        if model is not None and not self._closed and not self._entry.in_place:
-            self._entry = Entry.put(self, model)
+        entry = self._entry()
+        if model is not None and not self._closed and not (entry and entry.in_place):
+            self._entry = ref(Entry.put(self, model))
 
     def sample_now(self) -> None:
         """Time the next forward, whatever the schedule says; its work is not counted."""
@@ -258,7 +262,9 @@ class LayerWatcher:
     def close(self) -> None:
         """End the watching and leave the model as it was; what was seen stays readable."""
         self._closed = True
-        self._entry.take()
+        entry = self._entry()
+        if entry is not None:
+            entry.take()
         self._layout.take()
         self.resolve()
         registry.remove(self)
@@ -273,7 +279,7 @@ class LayerWatcher:
     # --- what the entry calls --------------------------------------------------------------------
 
     def begin(
-        self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], kept: Kept
     ) -> Forward | None:
         """Begin to sample a forward, if it is to be sampled: its wrappers are in place then."""
         phase = phase_of(kwargs)
@@ -285,7 +291,7 @@ class LayerWatcher:
         turn, mine = registry.turn, False
         try:
             mine = turn.acquire(blocking=False)
-            forward = self._begun(model, phase, args, kwargs) if mine else None
+            forward = self._begun(model, phase, args, kwargs, kept) if mine else None
             if forward is not None:
                 forward.turn = turn
                 return forward
@@ -301,14 +307,20 @@ class LayerWatcher:
             turn.release()
 
     def _begun(
-        self, model: nn.Module, phase: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        model: nn.Module,
+        phase: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        kept: Kept,
     ) -> Forward | None:
         layout = self._layout
-        modules = layout.modules(model) if self._selection is layout.selection else None
-        if modules is None:
+        found = layout.find(model, kept) if self._selection is layout.selection else None
+        if found is None:
             layout = self._layout = Layout(model, self._selection, self.name)
-            modules = layout.modules(model)
-        if modules is None or not layout.ready:
+            found = layout.find(model, kept)
+        kept.found = found if self.schedule.dense else None
+        if found is None or not layout.ready:
             return None
         asked = self.schedule.asked
         self.schedule.took(phase)
@@ -326,11 +338,11 @@ class LayerWatcher:
         if beginning.grad:
             passing = Passing(layout.plan.layers, layout.clock)
             looks = (*looks, BackwardLook(passing))
-        tape = layout.tape(looks, memory=self._memory)
+        tape = layout.tape(found, looks, memory=self._memory)
         forward = Forward(tape, layout, beginning, self.name)
         if passing is not None:
             passing.then = partial(self._put, BackwardPass(passing, forward))
-        forward.put(modules)
+        forward.put(found)
         return forward
 
     def _looks(self, beginning: Beginning) -> tuple[Look, ...]:

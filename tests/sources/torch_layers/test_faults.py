@@ -28,15 +28,15 @@ MODULES = [
     *(
         f"llmwatch.sources.torch_layers.{name}"
         for name in (
-            "backward", "clock", "describe", "entry", "forward", "layout", "observe", "ranks",
-            "registry", "schedule", "select", "swap", "tape", "watcher",
+            "backward", "clock", "compiled", "describe", "entry", "forward", "layout", "observe", "ranks",
+            "registry", "schedule", "select", "swap", "tape", "tree", "watcher", "wrapper",
         )
     ),
 ]  # fmt: skip
 
 CARRIERS = {
     # These *are* the user's call on its way through us; what they do besides is broken here.
-    "_enter", "_watched", "_marked", "_looked_at", "Forward.run", "Forward._run_looked_at", "_run_looked_at", "_of_class", "_unwatched",
+    "_enter", "Forward.run", "Forward._run_looked_at", "_run_looked_at", "_of_class", "_unwatched",
     "LayerWatcher._give_back", "Wrappers.take", "_each", "_put_back", "Layout.take", "Layout.taken", "Forward.take",  # taking out: nothing is above it that could
     "_came", "Passing._ended", "Schedule.counts",  # each is one guard, or three operations on numbers
     # Not inside a call of the model: they raise at the user's own call of ours, as they should.

@@ -187,6 +187,43 @@ def test_a_model_goes_when_its_last_user_does(watch):
         gc.enable()
 
 
+@pytest.mark.parametrize(("every", "held"), [(1, True), (None, False)])
+def test_a_layer_that_is_replaced_goes(watch, every, held):
+    """At once where forwards are sampled now and then; at the next one where each of them is."""
+    gc.collect()
+    gc.disable()
+    try:
+        model = tower()
+        with watch(model, every=every) as watcher:
+            watcher.sample_now()
+            model(IDS)
+            gone = weakref.ref(model.blocks[1])
+            model.blocks[1] = Block()
+            assert (gone() is not None) == held
+            watcher.sample_now()
+            model(IDS)
+            assert gone() is None
+            assert len(watcher.samples) == 2
+    finally:
+        gc.enable()
+
+
+def test_a_layer_that_is_sampled_looks_the_same(watch):
+    """To whoever asks for its signature, its name, or what it is a method of."""
+    seen = []
+
+    def look(model: nn.Module) -> None:
+        forward = model.blocks[1].forward
+        seen.append((inspect.signature(forward), forward.__name__, forward.__self__))
+
+    model = Calling(look)
+    model(X)
+    with watch(model) as watcher:
+        model(X)
+        assert names(watcher.samples[0]).count("blocks.1") == 1
+    assert seen[0] == seen[1]
+
+
 def test_replicas_for_data_parallelism_are_not_watched(watch):
     """Whenever they are made; afterwards PyTorch is what it was."""
     made = []
@@ -276,22 +313,43 @@ def test_closing_in_the_middle_of_a_forward_leaves_nothing_behind(watch):
     assert len(watcher.samples) == seen
 
 
-def test_whoever_replaces_forward_meanwhile_keeps_his(watch):
-    """What is put over our wrapper stays, and works on."""
+@pytest.mark.parametrize("before", [0, 2])
+def test_whoever_replaces_forward_meanwhile_keeps_his(watch, before):
+    """What is put over our wrapper stays, and works on; the wrapper beneath it is one no more."""
 
     def replace(model: nn.Module) -> None:
         beneath = model.blocks[1].forward
         model.blocks[1].forward = lambda x: beneath(x) + 1
 
-    model = Calling(replace)
+    model = Calling(nothing)
     with watch(model) as watcher:
+        for _ in range(before):
+            model(X)
+        model.between = replace
         first = model(X)
-        model.between = lambda _: None
+        model.between = nothing
         mine = model.blocks[1].forward
         assert torch.equal(model(X), first)
-        assert len(watcher.samples) == 2
+        usual, *others = (names(sample) for sample in watcher.samples)
+        assert others == [usual] * (before + 1)
     assert model.blocks[1].forward is mine
     assert torch.equal(model(X), first)
+
+
+def test_a_forward_that_comes_as_another_attribute_goes_stays(watch):
+    """Between two sampled forwards, so that what is held of the module has the same size."""
+    model = tower()
+    model.blocks[1].note = 1
+    with watch(model) as watcher:
+        plain = model(IDS)
+        original = model.blocks[1].forward
+        del model.blocks[1].note
+        model.blocks[1].forward = mine = lambda x: original(x) + 1
+        other = model(IDS)
+        assert not torch.equal(other, plain)
+        assert torch.equal(model(IDS), other)
+        assert vars(model.blocks[1])["forward"] is mine
+        assert names(watcher.samples[2]) == names(watcher.samples[0])
 
 
 def test_a_proxy_over_our_wrapper_stays(watch):
@@ -439,6 +497,18 @@ def test_threads_get_their_results_and_one_is_sampled(watch):
         for sample in watcher.samples:
             assert names(sample) == expected
     assert left_behind(model) == []
+
+
+def test_threads_take_turns(watch):
+    """What was put together for one thread's forward is not taken for another's."""
+    model = tower()
+    with watch(model) as watcher, ThreadPoolExecutor(1) as pool, torch.inference_mode():
+        for _ in range(2):
+            model(IDS)
+            assert torch.equal(pool.submit(model, IDS).result(), model(IDS))
+        usual, *others = (names(sample) for sample in watcher.samples)
+    assert len(usual) > 2
+    assert others == [usual] * 5
 
 
 @pytest.mark.parametrize("waits", [True, False])
