@@ -165,10 +165,11 @@ def _roofline(axes: Axes, portrait: Portrait) -> None:
             color=COLOURS.get(phase, GREY), alpha=0.65, linewidths=0, label=phase, zorder=3,
         )  # fmt: skip
         facts, place = max(mine, key=lambda each: each[0].share)
+        under_the_roof = place.rate > roof.attainable(place.intensity) / 3
         axes.annotate(
             facts.layer.rpartition(".")[2] if facts.block is None else f"block {facts.block}",
-            (place.intensity, place.rate / 1e9), xytext=(8, 6), textcoords="offset points",
-            fontsize=7, color=COLOURS.get(phase, GREY),
+            (place.intensity, place.rate / 1e9), textcoords="offset points",
+            xytext=(8, -12 if under_the_roof else 6), fontsize=7, color=COLOURS.get(phase, GREY),
         )  # fmt: skip
     axes.set(xscale="log", yscale="log", xlim=(low, high))
     axes.yaxis.set_minor_formatter(NullFormatter())
