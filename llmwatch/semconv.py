@@ -522,7 +522,7 @@ ATTRIBUTES: Final[dict[str, str]] = {
     DRIFT_REFERENCE: "Hash of the reference that is compared with; equal on all replicas that "
     "loaded one file.",
     DRIFT_REASON: "Why embeddings could not be used: `nan`, `inf`, `zero`, `dimension`, "
-    "`unreadable`, `overflow`.",
+    "`model`, `unreadable`, `overflow`.",
     DRIFT_STATISTIC: "Which p-value: `all` for the verdict's, or `centroid`, `mahalanobis`, "
     "`residual_tail` for one statistic alone.",
     DRIFT_P_VALUE: "How often a window from where the reference came from would differ as much.",

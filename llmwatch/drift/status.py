@@ -79,7 +79,7 @@ class Status:
     """Embeddings so far by key, those that a reference was learned from included."""
     invalid: Mapping[str, int]
     """Embeddings that were dropped, by reason: nan, inf, zero, dimension, unreadable,
-    overflow (watched calls returned more than the queue takes)."""
+    model (watched calls of another one), overflow (they returned more than the queue takes)."""
     unwatched: int
     """Embeddings that came while the reference was being calibrated."""
     problem: str = ""

@@ -6,6 +6,7 @@ to the monitor of their model and dimension. What a full queue leaves out is cou
 
 from __future__ import annotations
 
+import logging
 from base64 import b64decode
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from llmwatch.drift.monitor import DriftMonitor
     from llmwatch.signals.operation import Operation, Signals
 
+_log = logging.getLogger("llmwatch")
 _PUT = Guard("drift.put")
 _FEED = Guard("drift.feed")
 
@@ -46,7 +48,8 @@ class Feed:
     """Takes embeddings from watched calls.
 
     Args:
-        setting: A monitor for all of them, or where monitors of their own get their reference.
+        setting: A monitor for all of them, or all of its model if it names one; or where monitors
+            of their own get their reference.
         share: Of the embeddings, how many are looked at; 0 to 1.
         key: Which of `llmwatch.attributes` is the key of a window; None: none is.
 
@@ -192,7 +195,7 @@ class Feed:
                 by_length.setdefault(len(row), []).append(row)
         for length, rows in by_length.items():
             monitor = self._monitor(model, length)
-            if monitor is not None:
+            if monitor is not None and self._is_of(monitor, model, len(rows)):
                 if lost := self.left_out - self._told:
                     self._told += lost
                     monitor.leave_out("overflow", lost)
@@ -200,6 +203,21 @@ class Feed:
                     self._unreadable = 0
                     monitor.leave_out("unreadable", lost)
                 monitor.add(np.stack(rows), key=key, session=session, trace=trace)
+
+    def _is_of(self, monitor: DriftMonitor, model: str, many: int) -> bool:
+        """Whether a monitor that names its model watches this one; if not, that is counted."""
+        if not monitor.model or not model or monitor.model == model:
+            return True
+        if not monitor.invalid["model"]:
+            _log.warning(
+                "drift monitor %r watches model %r and was given embeddings of %r: those are left "
+                "out and counted; give them a monitor of their own, or this one no model",
+                monitor.name,
+                monitor.model,
+                model,
+            )
+        monitor.leave_out("model", many)
+        return False
 
     def _monitor(self, model: str, dimension: int) -> DriftMonitor | None:
         if not isinstance(self._setting, str):

@@ -72,6 +72,19 @@ def test_raw_answers_are_fed_too(monitor, encoding):
     assert not monitor.invalid
 
 
+def test_a_monitor_that_names_its_model_gets_no_others(reference, caplog):
+    """Vectors of two models are no cloud; whoever names none asks for all."""
+    named = DriftMonitor("queries", reference, window=100, model="m")
+    unnamed = DriftMonitor("all", reference, window=100)
+    for monitor in (named, unnamed):
+        with capture(drift=monitor), transport.client() as client:
+            for model in ("m", "other", "other"):
+                client.embeddings.create(model=model, input=["a", "b"])
+    assert (seen_by(named), named.invalid) == (2, {"model": 4})
+    assert (seen_by(unnamed), unnamed.invalid) == (6, {})
+    assert caplog.text.count("watches model 'm' and was given embeddings of 'other'") == 1
+
+
 async def test_asynchronous_calls_too(monitor):
     with capture(drift=monitor):
         async with transport.aclient() as client:
