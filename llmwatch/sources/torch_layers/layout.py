@@ -60,7 +60,7 @@ class Layout:
             first = self._floating.tensor()
         self.dtype = dtype_of(model) if first is None else name_of_dtype(first.dtype)
         found = kept.found
-        if found is not None and found.tree is tree and found.same(model) and found.plain:
+        if found is not None and found.tree is tree and found.same(model) and found.lasting:
             return found
         return tree.find(model)
 

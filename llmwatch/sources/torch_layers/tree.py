@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from llmwatch.sources.torch_layers.swap import Wrappers
 
 _own = attrgetter("__dict__")
+_forward = attrgetter(FORWARD)
 _children = attrgetter("_modules")
 _values = methodcaller("values")
 
@@ -105,6 +106,8 @@ class Found:
         self._owns: list[dict[str, Any]] | None = None
         self._forwards: list[Any] = []
         self._sizes: list[int] = []
+        self._classes = set(tree.kinds)
+        self._methods = list(map(_forward, self._classes))
 
     def same(self, model: nn.Module) -> bool:
         """Whether *model* still is what it was when the tree was made. Cost: 0.2 µs a module."""
@@ -146,6 +149,11 @@ class Found:
     def owns(self) -> Sequence[dict[str, Any]]:
         """Their dicts."""
         return self.watched(self._owns or ())
+
+    @property
+    def lasting(self) -> bool:
+        """Whether its wrappers still stand for what the classes have: some are patched later."""
+        return self.plain and all(map(is_, map(_forward, self._classes), self._methods))
 
     @property
     def plain(self) -> bool:

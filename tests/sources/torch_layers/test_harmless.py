@@ -170,14 +170,16 @@ def test_copies_of_a_layer_made_while_it_is_sampled_are_plain(watch, how):
     assert torch.equal(twin(X), model.blocks[1](X))
 
 
-def test_a_model_goes_when_its_last_user_does(watch):
+@pytest.mark.parametrize("inference", [False, True])
+def test_a_model_goes_when_its_last_user_does(watch, inference):
     """No cycle, whoever keeps the watcher: memory of a device is free at once."""
     gc.collect()
     gc.disable()
     try:
         model = tower()
         watcher = watch(model)
-        model(IDS)
+        with torch.inference_mode(inference):
+            model(IDS)
         gone = weakref.ref(model), weakref.ref(model.blocks[0])
         del model
         assert [each() for each in gone] == [None, None]
@@ -194,7 +196,7 @@ def test_a_layer_that_is_replaced_goes(watch, every, held):
     gc.disable()
     try:
         model = tower()
-        with watch(model, every=every) as watcher:
+        with watch(model, every=every) as watcher, torch.inference_mode():
             watcher.sample_now()
             model(IDS)
             gone = weakref.ref(model.blocks[1])
@@ -218,7 +220,7 @@ def test_a_layer_that_is_sampled_looks_the_same(watch):
 
     model = Calling(look)
     model(X)
-    with watch(model) as watcher:
+    with watch(model) as watcher, torch.inference_mode():
         model(X)
         assert names(watcher.samples[0]).count("blocks.1") == 1
     assert seen[0] == seen[1]
@@ -313,8 +315,9 @@ def test_closing_in_the_middle_of_a_forward_leaves_nothing_behind(watch):
     assert len(watcher.samples) == seen
 
 
+@pytest.mark.parametrize("inference", [False, True])
 @pytest.mark.parametrize("before", [0, 2])
-def test_whoever_replaces_forward_meanwhile_keeps_his(watch, before):
+def test_whoever_replaces_forward_meanwhile_keeps_his(watch, before, inference):
     """What is put over our wrapper stays, and works on; the wrapper beneath it is one no more."""
 
     def replace(model: nn.Module) -> None:
@@ -322,7 +325,7 @@ def test_whoever_replaces_forward_meanwhile_keeps_his(watch, before):
         model.blocks[1].forward = lambda x: beneath(x) + 1
 
     model = Calling(nothing)
-    with watch(model) as watcher:
+    with watch(model) as watcher, torch.inference_mode(inference):
         for _ in range(before):
             model(X)
         model.between = replace
@@ -340,7 +343,7 @@ def test_a_forward_that_comes_as_another_attribute_goes_stays(watch):
     """Between two sampled forwards, so that what is held of the module has the same size."""
     model = tower()
     model.blocks[1].note = 1
-    with watch(model) as watcher:
+    with watch(model) as watcher, torch.inference_mode():
         plain = model(IDS)
         original = model.blocks[1].forward
         del model.blocks[1].note
@@ -350,6 +353,21 @@ def test_a_forward_that_comes_as_another_attribute_goes_stays(watch):
         assert torch.equal(model(IDS), other)
         assert vars(model.blocks[1])["forward"] is mine
         assert names(watcher.samples[2]) == names(watcher.samples[0])
+
+
+def test_a_class_that_is_patched_later_runs_what_it_was_patched_with(watch, monkeypatch):
+    """As libraries of faster layers do to models that are loaded."""
+    model = tower()
+    with watch(model) as watcher, torch.inference_mode():
+        plain = model(IDS)
+        original = Block.forward
+        monkeypatch.setattr(Block, "forward", lambda self, x: original(self, x) + 1)
+        other = model(IDS)
+        assert not torch.equal(other, plain)
+        monkeypatch.undo()
+        assert torch.equal(model(IDS), plain)
+        usual, *others = (names(sample) for sample in watcher.samples)
+    assert others == [usual] * 2
 
 
 def test_a_proxy_over_our_wrapper_stays(watch):
