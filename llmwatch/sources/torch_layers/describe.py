@@ -24,7 +24,9 @@ def phase_of(kwargs: Mapping[str, Any]) -> str:
         operation = current_operation()
         if operation is not None and operation.phase is not None:
             return operation.phase
-    cache = kwargs.get("past_key_values")
+    cache = kwargs.get("cache")  # its name from transformers 5.24 on, and of other things elsewhere
+    if not hasattr(cache, "get_seq_length"):
+        cache = kwargs.get("past_key_values")
     if cache is None:
         return "forward"
     if not hasattr(cache, "get_seq_length"):

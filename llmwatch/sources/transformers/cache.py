@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
-NAMES = ("past_key_values", "cache_params")
-"""Where transformers hands a cache on."""
+NAMES = ("cache", "past_key_values", "cache_params")
+"""Where transformers hands a cache on: the first from 5.24 on."""
 
 _PARTS = ("self_attention_cache", "cross_attention_cache")
 
 
-def cache_in(arguments: Mapping[str, Any]) -> Any:
-    """The cache among the arguments of a model; None: it has none."""
-    return next((arguments[name] for name in NAMES if arguments.get(name) is not None), None)
+def cache_in(argument: Callable[[str], Any]) -> Any:
+    """The cache among the arguments of a model, which are had by name; None: it has none."""
+    return next((held for name in NAMES if (held := argument(name)) is not None), None)
 
 
 def size_of(cache: Any) -> int | None:

@@ -238,7 +238,7 @@ class Request:
         """Note the cache that was prepared, to be measured at the end."""
         frame = self.counting
         if frame is not None:
-            frame.batch, frame.cache = batch, cache_in(arguments)
+            frame.batch, frame.cache = batch, cache_in(arguments.get)
 
     def returned(self, result: Any) -> None:
         """The call that was made last returned; its loop, if it counts, is over."""

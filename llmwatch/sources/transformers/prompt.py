@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmwatch._guard import Foreign
+from llmwatch.sources.transformers.cache import cache_in
 from llmwatch.sources.transformers.request import Arguments, ends_of
 
 
@@ -28,7 +29,7 @@ def count(arguments: Arguments, config: Any, *, decoder_only: bool) -> Any:
 
 def cached(arguments: Arguments) -> int | None:
     """How many tokens of each prompt a cache from before holds; None without one."""
-    cache = arguments.get("past_key_values")
+    cache = cache_in(arguments.get)
     with Foreign():
         length = cache.get_seq_length() if cache is not None else None
         return length if isinstance(length, int) and length else None

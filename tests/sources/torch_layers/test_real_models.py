@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from importlib.util import find_spec
+from inspect import signature
 from typing import Any
 
 import pytest
@@ -101,9 +102,12 @@ def test_a_cache_that_counts_on_the_device_is_not_asked(kind, monkeypatch):
         if kind == "dynamic"
         else StaticCache(config=model.config, max_cache_len=16)
     )
-    assert phase_of({"past_key_values": cache}) == "prefill"
+    for name in ("past_key_values", "cache"):
+        assert phase_of({name: cache}) == "prefill"
+    assert phase_of({"cache": {}}) == "forward"
     with torch.inference_mode():
-        model(IDS, past_key_values=cache)
+        name = "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
+        model(IDS, **{name: cache})
     with monkeypatch.context() as patch:
         for method in ("__bool__", "__int__", "item", "tolist", "__gt__"):
             patch.setattr(torch.Tensor, method, _waits)

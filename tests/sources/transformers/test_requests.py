@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
 from typing import Any
@@ -457,7 +458,7 @@ def _calls_moved(name: str) -> dict[str, Any]:
 
     moved = {}
     for caller, function in list(vars(MIXIN).items()):
-        plain = getattr(function, "__wrapped__", function)
+        plain = inspect.unwrap(function)
         code = getattr(plain, "__code__", None)
         if code is None or name not in code.co_names:
             continue
