@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from llmwatch.sources.torch_layers.swap import Wrappers
 
 _own = attrgetter("__dict__")
-_forward = attrgetter(FORWARD)
 _children = attrgetter("_modules")
 _values = methodcaller("values")
 
@@ -107,7 +106,7 @@ class Found:
         self._forwards: list[Any] = []
         self._sizes: list[int] = []
         self._classes = set(tree.kinds)
-        self._methods = list(map(_forward, self._classes))
+        self._methods = list(_methods(self._classes))
 
     def same(self, model: nn.Module) -> bool:
         """Whether *model* still is what it was when the tree was made. Cost: 0.2 µs a module."""
@@ -153,12 +152,17 @@ class Found:
     @property
     def lasting(self) -> bool:
         """Whether its wrappers still stand for what the classes have: some are patched later."""
-        return self.plain and all(map(is_, map(_forward, self._classes), self._methods))
+        return self.plain and all(map(is_, _methods(self._classes), self._methods))
 
     @property
     def plain(self) -> bool:
         """Whether nothing lies where wrappers go; as it was when `same` looked."""
         return self.tree.plain and all(map(is_, self._forwards, repeat(None)))
+
+
+def _methods(classes: Iterable[type]) -> Iterable[Any]:
+    """What each calls; None for scripted modules, whose classes say nothing."""
+    return map(getattr, classes, repeat(FORWARD), repeat(None))
 
 
 def _inside(modules: Iterable[nn.Module]) -> Iterable[nn.Module | None]:

@@ -150,6 +150,20 @@ def test_script_and_trace_see_a_plain_model(watch):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_scripted_layer_is_one_layer(watch):
+    """Of a model that is not scripted, which is sampled again and again."""
+    model = tower()
+    model.head = torch.jit.script(model.head)
+    with watch(model) as watcher, torch.inference_mode():
+        for _ in range(3):
+            model(IDS)
+        seen = [[call.layer.name for call in sample.calls] for sample in watcher.samples]
+    assert len(seen) == 3
+    assert all(each == seen[0] for each in seen)
+    assert "head" in seen[0]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_scripted_and_traced_models_are_timed_as_a_whole(watch):
     for model in (torch.jit.script(Block()), torch.jit.trace(tower(), IDS)):
         given = X if "Block" in model.original_name else IDS
