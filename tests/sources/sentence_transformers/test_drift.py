@@ -19,6 +19,9 @@ from tests.sources.sentence_transformers.test_encode import TEXTS
 class Kept:
     """A monitor that keeps what it is given."""
 
+    model = ""
+    """It watches any."""
+
     def __init__(self) -> None:
         self.rows: list[Any] = []
 
