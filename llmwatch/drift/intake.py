@@ -13,10 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from llmwatch.drift.subspace import Floats
-
-BLOCK = 64
-"""Rows measured at once."""
+from llmwatch.drift.subspace import BLOCK, Floats
 
 FLOAT = np.dtype(np.float32)
 
@@ -54,8 +51,11 @@ def own_rows(vectors: ArrayLike) -> Floats:
         raise TypeError("None is no embedding")
     if hasattr(vectors, "detach"):  # a tensor of torch, maybe on a GPU, of any precision
         vectors = vectors.detach().float().cpu().numpy()
+    many = isinstance(vectors, np.ndarray) and vectors.ndim == 2 and len(vectors) >= BLOCK
+    if many and vectors.dtype is FLOAT:
+        return vectors
     with np.errstate(over="ignore"):  # what does not fit is infinite, and counted as such
-        if isinstance(vectors, np.ndarray) and vectors.ndim == 2 and len(vectors) >= BLOCK:
+        if many:
             return np.asarray(vectors, np.float32)
         rows: Floats = np.array(vectors, np.float32, ndmin=2)
     if rows.ndim != 2:

@@ -71,6 +71,11 @@ class Reference:
         return self.null.window
 
     @cached_property
+    def half(self) -> int:
+        """Rows that the histogram was counted on."""
+        return int(self.counts.sum())
+
+    @cached_property
     def hash(self) -> str:
         """Short SHA-256 of what verdicts depend on; equal for equal references."""
         digest = hashlib.sha256(f"{self.size} {self.window} {self.model}".encode())
@@ -99,8 +104,7 @@ class Reference:
 
         The Berk-Jones statistic of n items, over ``1 + n / `` the calibration rows.
         """
-        half = int(self.counts.sum())
-        return self.null.tails[2].reached(false_alarm) / (1 + self.window / half)
+        return self.null.tails[2].reached(false_alarm) / (1 + self.window / self.half)
 
 
 def as_rows(vectors: ArrayLike) -> Floats:
@@ -197,10 +201,12 @@ def fit_reference(
         tally.counts,
         size,
         spread,
-        sum(twins(inside * subspace.scales)) / (len(inside) * (len(inside) - 1) / 2),
+        sum(twins(inside)) / (len(inside) * (len(inside) - 1) / 2),
         null,
-        find_regions(inside, [ids[i] for i in kept.tolist()] if ids else (), random),
-        sketch(inside * subspace.scales, residuals)[:SKETCHED],
+        find_regions(
+            inside / subspace.scales, [ids[i] for i in kept.tolist()] if ids else (), random
+        ),
+        sketch(inside, residuals)[:SKETCHED],
         tally.totals(edges),
         time(),
         model,

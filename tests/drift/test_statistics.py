@@ -65,10 +65,11 @@ def test_the_residual_is_the_distance_from_the_subspace(seed, shape, away):
     model = fit(rows, rows.mean(axis=0))
     inside, lengths, residuals = model.residuals(rows)
     centred = rows - model.mean
-    projected = inside @ model.directions.T
+    along = inside / model.scales
+    projected = along @ model.directions.T
     naive = ((centred - projected) ** 2).sum(axis=1)
     assert residuals == pytest.approx(naive, rel=1e-3, abs=1e-3)
-    assert inside == pytest.approx(centred @ model.directions, rel=1e-3, abs=1e-3)
+    assert along == pytest.approx(centred @ model.directions, rel=1e-3, abs=1e-3)
     assert lengths == pytest.approx((rows**2).sum(axis=1), rel=1e-4)
     assert np.allclose(model.directions.T @ model.directions, np.eye(inside.shape[1]), atol=1e-4)
 
