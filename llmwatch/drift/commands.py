@@ -14,10 +14,9 @@ from typing import ParamSpec
 import click
 
 from llmwatch.drift import files, tables
-from llmwatch.drift.intake import BLOCK
 from llmwatch.drift.reference import Reference, fit_reference, usable
 from llmwatch.drift.state import State, measure
-from llmwatch.drift.subspace import Floats
+from llmwatch.drift.subspace import BLOCK, Floats
 from llmwatch.drift.verdict import Verdict, judge
 from llmwatch.errors import ConfigError, LlmwatchError
 

@@ -51,11 +51,8 @@ def own_rows(vectors: ArrayLike) -> Floats:
         raise TypeError("None is no embedding")
     if hasattr(vectors, "detach"):  # a tensor of torch, maybe on a GPU, of any precision
         vectors = vectors.detach().float().cpu().numpy()
-    many = isinstance(vectors, np.ndarray) and vectors.ndim == 2 and len(vectors) >= BLOCK
-    if many and vectors.dtype is FLOAT:
-        return vectors
     with np.errstate(over="ignore"):  # what does not fit is infinite, and counted as such
-        if many:
+        if isinstance(vectors, np.ndarray) and vectors.ndim == 2 and len(vectors) >= BLOCK:
             return np.asarray(vectors, np.float32)
         rows: Floats = np.array(vectors, np.float32, ndmin=2)
     if rows.ndim != 2:

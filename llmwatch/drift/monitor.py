@@ -24,7 +24,6 @@ from llmwatch._guard import Guard
 from llmwatch.drift import files, registry
 from llmwatch.drift.detector import Change
 from llmwatch.drift.intake import (
-    BLOCK,
     FLOAT,
     Batch,
     Ids,
@@ -41,7 +40,7 @@ from llmwatch.drift.reference import Reference, as_rows, fit_reference, usable
 from llmwatch.drift.sample import Sample
 from llmwatch.drift.state import State, measure
 from llmwatch.drift.status import KeyStatus, Phase, Status
-from llmwatch.drift.subspace import Floats, squared
+from llmwatch.drift.subspace import BLOCK, Floats, squared
 from llmwatch.drift.totals import Tally, Totals
 from llmwatch.drift.verdict import Verdict, judge
 from llmwatch.drift.window import Window

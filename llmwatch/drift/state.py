@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from llmwatch.drift.intake import BLOCK, Mark
+from llmwatch.drift.intake import Mark
 from llmwatch.drift.reference import Reference, usable
-from llmwatch.drift.subspace import Doubles, Floats, far_pairs, twins
+from llmwatch.drift.subspace import BLOCK, Doubles, Floats, far_pairs, twins
 
 RUN = 16
 """Numbers whose dependence is looked at together: of embeddings, blocks are."""

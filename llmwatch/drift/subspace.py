@@ -18,7 +18,7 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 MOST_DIRECTIONS = 39
-"""With the centre 40 columns. 47 directions find as much, 31 find less where alarms must be rare."""
+"""With the centre 40 columns. 47 find as much; 31 find less where alarms must be rare."""
 BLOCK = 64
 """Rows measured at once."""
 ALONE = 500_000
@@ -74,8 +74,7 @@ class Subspace:
 
     @cached_property
     def _columns(self) -> tuple[list[Floats], Floats, float]:
-        """The directions, as long as `scales`, and -2 times the centre, in pieces; what both are
-        of the centre itself."""
+        """The directions, scaled, and -2 times the centre, in pieces; both of the centre itself."""
         centre = np.zeros_like(self.mean) if self.far else self.mean
         scaled = self.directions * self.scales
         columns = np.concatenate([scaled, -2 * centre[:, None]], axis=1)

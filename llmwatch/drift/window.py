@@ -14,11 +14,10 @@ from typing import NamedTuple
 import numpy as np
 
 from llmwatch.drift.detector import Change, Detector
-from llmwatch.drift.intake import BLOCK
 from llmwatch.drift.reference import Reference, sketch
 from llmwatch.drift.sequential import ShiryaevRoberts
 from llmwatch.drift.state import Block, Foreign, State
-from llmwatch.drift.subspace import Floats
+from llmwatch.drift.subspace import BLOCK, Floats
 from llmwatch.drift.totals import Tally
 from llmwatch.drift.verdict import Verdict, judge
 

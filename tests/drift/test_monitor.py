@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from llmwatch import ConfigError, DriftMonitor
 from llmwatch.drift import files, origin, registry
 from llmwatch.drift.detector import Detector
-from llmwatch.drift.intake import BLOCK
 from llmwatch.drift.keys import MOST_KEYS, OTHER
+from llmwatch.drift.subspace import BLOCK
 from llmwatch.drift.verdict import Verdict
 from tests.drift.conftest import WINDOW
 

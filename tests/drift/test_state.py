@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmwatch.drift.intake import BLOCK
 from llmwatch.drift.state import State, measure
+from llmwatch.drift.subspace import BLOCK
 from llmwatch.drift.verdict import judge
 from tests.drift.conftest import WINDOW
 
