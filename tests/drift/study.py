@@ -372,7 +372,7 @@ def main() -> None:
         f"{data.x.shape[1]} dimensions."
     )
     clean(data, fitted, 30)
-    power(data, fitted[::5], 4)
+    power(data, fitted, 4)
     topic_shift(data, fitted[1::2], 4)
     bursts(data, fitted[::3], 8)
     raised(data, fitted, 6)
