@@ -153,12 +153,54 @@ class Patches:
         return [_Applied(module.__name__, owner, name, original, ours, inherited)]
 
 
+class Late:
+    """What starts when a library is imported, or at once if it already was.
+
+    Args:
+        library: Dotted name of a module; also who starts, for log lines.
+        start: Returns what undoes it.
+    """
+
+    def __init__(self, library: str, start: Callable[[], Callable[[], object]]) -> None:
+        self.library = library
+        self._start = start
+        self._undo: Callable[[], object] | None = None
+        self._ended = False
+        self._lock = RLock()
+
+    def install(self) -> None:
+        """Start now, or when the library is imported."""
+        when_imported(self.library, self._imported)
+
+    def undo(self) -> None:
+        """Undo it, or never start it."""
+        forget(self._imported)
+        with self._lock:
+            self._ended = True
+            undo, self._undo = self._undo, None
+        if undo is not None:
+            undo()
+
+    def _imported(self, _: ModuleType) -> None:
+        with Guard("patching.start"), self._lock:
+            if not self._ended and self._undo is None:
+                self._undo = self._start()
+
+
 _installed: list[Patches] = []
 
 
 def installed() -> tuple[Patches, ...]:
     """What is installed in this process at this moment, for whoever looks at it."""
     return tuple(_installed)
+
+
+def awaited() -> tuple[str, ...]:
+    """The libraries that something starts with once they are imported."""
+    with _waiting_lock:
+        waiting = [each for callbacks in _waiting.values() for each in callbacks]
+    owners = (getattr(each, "__self__", None) for each in waiting)
+    return tuple(each.library for each in owners if isinstance(each, Late))
 
 
 def _armed(patches: Patches, wrapper: Wrapper) -> Wrapper:
@@ -238,6 +280,13 @@ def _imported(module: ModuleType) -> None:
         callbacks = _waiting.pop(module.__name__, [])
     for callback in callbacks:
         callback(module)
+
+
+def forget(callback: Callable[[ModuleType], None]) -> None:
+    """Call *callback* no more, if it still waits."""
+    with _waiting_lock:
+        for callbacks in _waiting.values():
+            callbacks[:] = [each for each in callbacks if each != callback]
 
 
 def _forget(patches: Patches) -> None:

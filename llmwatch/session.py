@@ -24,6 +24,7 @@ from llmwatch.errors import ConfigError
 from llmwatch.export.dropped import left_out_counts, told_counts
 from llmwatch.export.pipeline import Pipeline
 from llmwatch.export.providers import Providers
+from llmwatch.patching import Late
 from llmwatch.signals import active
 from llmwatch.signals.cost import load as load_prices
 from llmwatch.signals.drift import Alarms
@@ -46,6 +47,10 @@ SOURCES = {
     "sentence_transformers": "llmwatch.sources.sentence_transformers.source",
 }
 """Name of each source, and the module whose ``install(signals)`` starts it."""
+
+LATE = ("openai", "transformers", "sentence_transformers")
+"""Sources that start when the library of their name is imported: their own modules take 2 to 10 ms
+to load."""
 
 
 class Session:
@@ -107,8 +112,12 @@ class Session:
             feed.install(self.signals)
             self._undo.append(feed.undo)
         for name in self._sources():
-            source = importlib.import_module(SOURCES[name])
-            self._undo.append(source.install(self.signals).undo)
+            if name in LATE:
+                late = Late(name, partial(_start, name, self.signals))
+                self._undo.append(late.undo)
+                late.install()
+            else:
+                self._undo.append(_start(name, self.signals))
 
     def flush(self, timeout: float) -> bool:
         """Hand over everything seen so far, within *timeout* seconds; True if it all went."""
@@ -165,6 +174,12 @@ class Session:
         for feed in self._feeds:
             feed.reset()
         self.signals.live.clear()
+
+
+def _start(name: str, signals: Signals) -> Callable[[], object]:
+    """Start a source; what undoes it."""
+    undo: Callable[[], object] = importlib.import_module(SOURCES[name]).install(signals).undo
+    return undo
 
 
 def _leaves_out(config: Config) -> tuple[str, ...]:

@@ -145,6 +145,8 @@ def _patches(report: Report, loaded: Config) -> None:
             done = sum(modules.values())
             when = "" if done else ", when it is imported"
             report.ok(f"{each.name}: {done} of {len(modules)} modules patched{when}")
+        for library in patching.awaited():
+            report.ok(f"{library}: when it is imported")
         session.shutdown(0.0)
     for line in heard:
         report.fail(line)
