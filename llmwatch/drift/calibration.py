@@ -2,7 +2,7 @@
 
 The reference is a sample, too. Compared with it as if it were the truth, clean windows alarm 10 to
 100 % of the time at a nominal 5 %. So each replicate draws a reference *and* a window from the
-calibration half. The weighted harmonic mean of the three p-values is itself referred to its own
+calibration rows. The weighted harmonic mean of the three p-values is itself referred to its own
 replicates.
 
 Sources: Efron & Tibshirani 1993, An Introduction to the Bootstrap; Wilson 2019, Proceedings of the
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from llmwatch.drift.statistics import statistics
 from llmwatch.drift.subspace import Doubles, Floats, Subspace
 
-WEIGHTS = np.array([3.0, 0.25, 1.0])
+WEIGHTS = np.array([2.0, 0.25, 1.0])
 """Of the centroid, Mahalanobis and residual p-values. With equal ones a topic that grows inside the
 reference's own domain would be found much less often than by the centroid alone; these cost the
 finding of foreign items little. How they were chosen is told in the docs."""
@@ -131,13 +131,13 @@ def calibrate(
     seed: int = 0,
     replicates: int = REPLICATES,
 ) -> Null:
-    """Draw references and windows from the calibration half, and compare them.
+    """Draw references and windows from the calibration rows, and compare them.
 
     Args:
-        rows: The calibration half, centred, shape ``(n, d)``.
+        rows: Those that the model was not fitted on, centred, shape ``(n, d)``.
         bins: The residual's bin of each row.
         bin_count: How many bins there are.
-        subspace: The model fitted on the other half.
+        subspace: The model fitted on the others.
         reference_size: Size of the whole reference: its mean is taken over all of it.
         window: Size of a window.
         seed: Makes the result reproducible.
@@ -153,18 +153,18 @@ def calibrate(
     found = []
     for start in range(0, replicates, CHUNK):
         size = min(CHUNK, replicates - start)
-        # The half that the histogram comes from, and the rest that only the mean knows.
-        half = _drawn(random, size, many, many) @ columns
+        # Those that the histogram comes from, and the rest that only the mean knows.
+        counted = _drawn(random, size, many, many) @ columns
         rest = _drawn(random, size, max(reference_size - many, 0), many) @ rows
         drawn = _drawn(random, size, window, many) @ columns
-        mean = (half[:, :dimension] + rest) / max(reference_size, many)
+        mean = (counted[:, :dimension] + rest) / max(reference_size, many)
         shift = drawn[:, :dimension] / window - mean
         found.append(
             statistics(
                 shift.astype(np.float64),
                 (shift @ subspace.directions).astype(np.float64),
                 np.rint(drawn[:, dimension:]).astype(np.int64),
-                np.rint(half[:, dimension:]).astype(np.int64),
+                np.rint(counted[:, dimension:]).astype(np.int64),
                 subspace,
             )
         )

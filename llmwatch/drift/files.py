@@ -27,7 +27,7 @@ from llmwatch.drift.subspace import Subspace
 from llmwatch.drift.totals import Totals
 from llmwatch.errors import ConfigError
 
-SCHEMA = 4
+SCHEMA = 5
 Where = str | os.PathLike[str]
 Arrays = dict[str, NDArray[Any]]
 

@@ -1,7 +1,7 @@
 """The fixed baseline: what a sample of embeddings tells, without the embeddings.
 
-The PPCA model is fitted on one half and the residual's histogram counted on the other: on the half
-that it was fitted on, a model looks better than it is.
+The PPCA model is fitted on a third and the residual's histogram counted on the rest: where it was
+fitted, a model looks better than it is.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ LEAST_ABOVE = 4
 """Calibration rows beyond the last edge: with fewer, the bootstrap knows nothing of the tail."""
 SKETCHED = 500
 """Calibration rows whose place on the two main directions is kept, for pictures."""
+FITTED = 3
+"""One part of so many is fitted. The rest bounds what the tail's test can see: a half sees less."""
 LEAST_WINDOWS = 4
 """Times that the reference must be larger than the window."""
 
@@ -71,7 +73,7 @@ class Reference:
         return self.null.window
 
     @cached_property
-    def half(self) -> int:
+    def counted(self) -> int:
         """Rows that the histogram was counted on."""
         return int(self.counts.sum())
 
@@ -104,7 +106,7 @@ class Reference:
 
         The Berk-Jones statistic of n items, over ``1 + n / `` the calibration rows.
         """
-        return self.null.tails[2].reached(false_alarm) / (1 + self.window / self.half)
+        return self.null.tails[2].reached(false_alarm) / (1 + self.window / self.counted)
 
 
 def as_rows(vectors: ArrayLike) -> Floats:
@@ -149,7 +151,7 @@ def fit_reference(
             can be: one a session.
         window: How many embeddings will be compared with it at a time.
         model: What made the embeddings.
-        seed: Decides which half is which, and the calibration.
+        seed: Decides which third is fitted, and the calibration.
         replicates: Of the calibration.
         ids: Of each embedding: a few name the regions that a shift may point to.
 
@@ -173,7 +175,7 @@ def fit_reference(
         return _fit_numbers(rows, window, model, seed, replicates)
     random = np.random.default_rng(seed)
     order = random.permutation(size)
-    fitted, kept = order[: size // 2], order[size // 2 :]
+    fitted, kept = np.split(order, [size // FITTED])
     mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
     centred = rows[kept] - mean
     spread = float(np.einsum("ij,ij->i", centred, centred).mean(dtype=np.float64))

@@ -88,7 +88,7 @@ def judge(reference: Reference, state: State) -> Verdict:
     scales = _scales(reference, many, design)
     values = zip(null.tails, (shift, weighted, tail), scales, strict=True)
     centroid, mahalanobis, residual = (each.of(value / scale) for each, value, scale in values)
-    chance = design / many + 1 / reference.half
+    chance = design / many + 1 / reference.counted
     foreign = sum(_excess(*each, chance) for each in tails)
     real = max(shift - null.usual * scales[0], 0.0) / reference.spread
     p_value = null.combined((centroid, mahalanobis, residual))
@@ -171,7 +171,7 @@ def _of_twins(reference: Reference, state: State) -> float:
 
 def _scales(reference: Reference, many: int, design: float) -> tuple[float, float, float]:
     """By how much chance alone makes each statistic larger than in the calibration."""
-    window, half = reference.window, reference.half
+    window, counted = reference.window, reference.counted
     means = (design / many + 1 / reference.size) / (1 / window + 1 / reference.size)
-    tails = (design + many / half) / (1 + window / half)
+    tails = (design + many / counted) / (1 + window / counted)
     return means, means, tails
