@@ -32,7 +32,7 @@ Where = str | os.PathLike[str]
 Arrays = dict[str, NDArray[Any]]
 
 _SUMS = (
-    *("energy", "blocks", "between", "steps", "neighbours"),
+    *("energy", "blocks", "between", "runs", "between_runs", "steps", "neighbours"),
     *("near", "far", "far_pairs", "count"),
 )
 

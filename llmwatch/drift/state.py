@@ -17,7 +17,7 @@ from llmwatch.drift.reference import Reference, usable
 from llmwatch.drift.subspace import BLOCK, Doubles, Floats, far_pairs, twins
 
 RUN = 16
-"""Numbers whose dependence is looked at together: of embeddings, blocks are."""
+"""Numbers whose dependence is looked at together, besides blocks."""
 
 
 class Foreign(NamedTuple):
@@ -50,6 +50,10 @@ class State:
     """Runs of successive embeddings that were added together."""
     between: float = 0.0
     """Sum over blocks of (the squared sum of coordinates / the block's size)."""
+    runs: int = 0
+    """Of numbers: shorter runs; of embeddings: 0 …"""
+    between_runs: float = 0.0
+    """… and the same sum over those."""
     steps: float = 0.0
     """Sum over successive numbers of their squared difference; of embeddings: 0 …"""
     neighbours: int = 0
@@ -115,14 +119,13 @@ class State:
         total = (np.ones(many, np.float32) @ inside).astype(np.float64)  # twice as fast as a sum
         self.inside += sign * total
         self.energy += sign * float(np.vdot(inside, inside))
-        if len(self.shift) > 1:
-            self.between += sign * float(total @ total) / many
-            self.blocks += sign
-        else:
+        self.between += sign * float(total @ total) / many
+        self.blocks += sign
+        if len(self.shift) == 1:
             starts = np.arange(0, many, RUN)
             runs = np.add.reduceat(inside[:, 0], starts, dtype=np.float64)
-            self.between += sign * float((runs**2 / np.minimum(RUN, many - starts)).sum())
-            self.blocks += sign * len(runs)
+            self.between_runs += sign * float((runs**2 / np.minimum(RUN, many - starts)).sum())
+            self.runs += sign * len(runs)
         near, far = twins(inside)
         self.near += sign * near
         self.far += sign * far
@@ -155,6 +158,8 @@ class State:
             self.energy + other.energy,
             self.blocks + other.blocks,
             self.between + other.between,
+            self.runs + other.runs,
+            self.between_runs + other.between_runs,
             self.steps + other.steps,
             self.neighbours + other.neighbours,
             self.near + other.near,

@@ -125,24 +125,30 @@ def dependence(reference: Reference, state: State) -> float:
     Returns:
         At least 1; exactly 1 where it may well be chance, or too few blocks tell.
     """
-    found = max(_of_blocks(state), _of_twins(reference, state))
     if reference.subspace.scalar:
-        # One direction tells little: two deviations more, to find it and to allow for it.
-        varies = 1 + 2 * (2 / max(state.blocks - 1, 1)) ** 0.5
-        found = found * varies if found > max(NOTABLE, varies) else 1.0
-        return max(found, _of_neighbours(state))
+        # Short runs tell more surely of what is alike, long ones of what stays so for long.
+        sums = (state.runs, state.between_runs), (state.blocks, state.between)
+        return max(_of_neighbours(state), *(_of_runs(state, *each) for each in sums))
+    found = max(_of_blocks(state, state.blocks, state.between), _of_twins(reference, state))
     return found if found > NOTABLE else 1.0
 
 
-def _of_blocks(state: State) -> float:
-    many, blocks = state.count, state.blocks
+def _of_runs(state: State, runs: int, between: float) -> float:
+    """Of numbers. One direction tells little: two deviations more, to find and to allow for it."""
+    varies = 1 + 2 * (2 / max(runs - 1, 1)) ** 0.5
+    found = _of_blocks(state, runs, between)
+    return found * varies if found > max(NOTABLE, varies) else 1.0
+
+
+def _of_blocks(state: State, blocks: int, between: float) -> float:
+    many = state.count
     if blocks < LEAST_BLOCKS or many <= blocks:
         return 1.0
     of_mean = float(state.inside @ state.inside) / many
     each = (state.energy - of_mean) / many
     if each <= ROUNDING * state.energy / many:
         return 1.0
-    return (state.between - of_mean) / ((blocks - 1) * each)
+    return (between - of_mean) / ((blocks - 1) * each)
 
 
 def _of_neighbours(state: State) -> float:

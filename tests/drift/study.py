@@ -297,6 +297,12 @@ def together(stay: float) -> Draw:
     return draw
 
 
+def hidden(stay: float) -> Draw:
+    """Half of what varies is like the one before, and half is new each time."""
+    alike = together(stay)
+    return lambda random, many: alike(random, many) + random.normal(size=many)
+
+
 NUMBERS: dict[str, Draw] = {
     "normal": lambda random, many: random.normal(size=many),
     "log-normal, deviation 2": lambda random, many: np.exp(2 * random.normal(size=many)),
@@ -307,6 +313,9 @@ NUMBERS: dict[str, Draw] = {
     "normal, correlation 0.3": together(0.3),
     "normal, correlation 0.6": together(0.6),
     "normal, correlation 0.9": together(0.9),
+    "half correlated by 0.9, half new": hidden(0.9),
+    "half correlated by 0.95, half new": hidden(0.95),
+    "half correlated by 0.98, half new": hidden(0.98),
 }
 SHIFTS: dict[str, tuple[Draw, Draw]] = {
     "normal, moved by a fifth of its deviation": (

@@ -123,6 +123,22 @@ def test_numbers_that_are_like_the_one_before_tell_less(stay):
     assert np.mean(p <= 0.001) <= 0.006
 
 
+def test_what_stays_alike_for_long_is_seen_under_noise():
+    """Where half the variance has a correlation of 0.95 and half none, the design effect is 20."""
+    alike, found = together(0.95), []
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        reference = fit_reference(
+            alike(random, 2000) + random.normal(size=2000), window=500, replicates=500
+        )
+        found += [
+            verdict(reference, alike(random, 500) + random.normal(size=500)) for _ in range(20)
+        ]
+    assert np.median([each.dependence for each in found]) > 15
+    p = np.array([each.p_value for each in found])
+    assert np.mean(p <= 0.05) <= 0.1
+
+
 def test_numbers_that_come_one_by_one_have_neighbours_too():
     """A program that is slow to answer, and asked for its status often, adds blocks of one."""
     random = np.random.default_rng(0)
