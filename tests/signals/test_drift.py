@@ -106,7 +106,7 @@ def test_residuals_add_up_over_replicas_in_the_buckets_of_their_reference(refere
     assert sum(point.sum for point in points) == pytest.approx(residuals.sum(), rel=1e-4)
     assert max(point.max for point in points) == pytest.approx(residuals.max())
     own = found["llmwatch.drift.reference.residual"][0]
-    assert own.count == 300
+    assert own.count == 400
     assert own.attributes[semconv.DRIFT_REFERENCE] == reference.hash
 
 
