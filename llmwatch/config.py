@@ -440,7 +440,9 @@ def _callable(value: Any, where: str) -> Any:
 
 
 def _drift(value: Any, where: str) -> Any:
-    if callable(getattr(value, "add", None)) and hasattr(value, "status"):
+    if callable(getattr(value, "add", None)) and callable(getattr(value, "status", None)):
+        if isinstance(value, type):
+            raise _wrong(where, value, "give a monitor, DriftMonitor(…), and not the class.")
         return value
     known = {"true": "first:2000", "1": "first:2000", "false": None, "0": None}
     text = str(value).lower() if isinstance(value, (bool, str)) else ""

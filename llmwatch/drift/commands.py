@@ -28,7 +28,7 @@ FALSE_ALARM = click.option(
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=1e-3,
     show_default=True,
-    help="How often one verdict may be wrong while nothing has changed.",
+    help="How often the answer may be wrong while nothing has changed.",
 )
 NAME = click.option("--name", help="The array of the npz file, or the column of the parquet file.")
 
@@ -80,19 +80,26 @@ def fit(
 @NAME
 @_explained
 def test(reference: Path, embeddings: Path, false_alarm: float, name: str | None) -> None:
-    """Compare EMBEDDINGS with a REFERENCE, window by window."""
+    """Compare EMBEDDINGS with a REFERENCE, window by window.
+
+    The rate of false alarms is that of the whole file: each of n windows has an n-th of it.
+    """
     fitted, rows = files.load(reference), tables.read(embeddings, name)
     if rows.shape[1] != fitted.dimension:
         raise ConfigError(
             f"embeddings of {rows.shape[1]} dimensions cannot be compared with a reference of "
             f"{fitted.dimension}."
         )
+    rows = rows[usable(rows)]
     found = verdicts(fitted, rows)
     if not found:
         raise ConfigError(f"{len(rows)} embeddings are less than one window: {fitted.window}.")
+    each = false_alarm / len(found)
     for number, verdict in enumerate(found, 1):
-        _tell(f"window {number}", verdict, false_alarm)
-    _exit(any(each.p_value <= false_alarm for each in found))
+        _tell(f"window {number}", verdict, each)
+    if left := len(rows) - len(found) * fitted.window:
+        click.echo(f"{left} embeddings at the end were not looked at: less than one window")
+    _exit(any(verdict.p_value <= each for verdict in found))
 
 
 @cli.command()
@@ -115,8 +122,7 @@ def merge(
 
 
 def verdicts(reference: Reference, rows: Floats) -> list[Verdict]:
-    """The verdict on each whole window of *rows*, in their order."""
-    rows = rows[usable(rows)]
+    """The verdict on each whole window of usable *rows*, in their order."""
     found = []
     for start in range(0, len(rows) - reference.window + 1, reference.window):
         state = State.empty(reference)

@@ -13,6 +13,7 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,12 @@ Arrays = dict[str, NDArray[Any]]
 _SUMS = (
     *("energy", "blocks", "between", "runs", "between_runs", "steps", "neighbours"),
     *("near", "far", "far_pairs", "count"),
+)
+
+
+_NOT_OURS = (
+    *(ValueError, TypeError, AttributeError, KeyError, IndexError, EOFError),
+    *(zipfile.BadZipFile, zlib.error),
 )
 
 
@@ -99,14 +106,17 @@ def load(path: Where) -> Reference:
     )
 
 
-def save_state(state: State, path: Where) -> Path:
+def save_state(state: State | None, path: Where) -> Path:
     """Write the state of a window, to be merged with those of other replicas.
 
     Size: 20 kB at 1536 dimensions.
 
     Raises:
+        ConfigError: If there is none: `DriftMonitor.state` gave None.
         OSError: If the file cannot be written.
     """
+    if state is None:
+        raise ConfigError("there is no state to save: nothing was added to that key yet.")
     about = {name: getattr(state, name) for name in (*_SUMS, "reference", "foreign")}
     arrays = {"shift": state.shift, "counts": state.counts, "inside": state.inside}
     return _write(path, "state", about, arrays)
@@ -151,11 +161,12 @@ def _write(path: Where, kind: str, about: dict[str, Any], arrays: Arrays) -> Pat
 
 def _read(path: Where, kind: str) -> tuple[dict[str, Any], Arrays]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            about = json.loads(str(file["about"]))
-            arrays = {name: file[name] for name in file.files if name != "about"}
+        with Path(path).open("rb") as file:
+            saved = np.load(file, allow_pickle=False)
+            about = json.loads(str(saved["about"]))
+            arrays = {name: saved[name] for name in saved.files if name != "about"}
         found, schema, said = about.get("kind", "reference"), about["schema"], about.pop("sha256")
-    except (ValueError, TypeError, AttributeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except _NOT_OURS as error:
         raise _unusable(path, kind, f"it is no file of llmwatch ({type(error).__name__})") from None
     if found != kind:
         raise _unusable(path, kind, f"it is a {found}")

@@ -6,12 +6,12 @@ A single vector waits as bytes: of all ways to copy 6 kB in Python that is the f
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from llmwatch.drift.subspace import BLOCK, Floats
 
@@ -51,6 +51,8 @@ def own_rows(vectors: ArrayLike) -> Floats:
         raise TypeError("None is no embedding")
     if hasattr(vectors, "detach"):  # a tensor of torch, maybe on a GPU, of any precision
         vectors = vectors.detach().float().cpu().numpy()
+    elif isinstance(vectors, np.ndarray) and vectors.dtype is not FLOAT:
+        vectors = _plain(vectors)
     with np.errstate(over="ignore"):  # what does not fit is infinite, and counted as such
         if isinstance(vectors, np.ndarray) and vectors.ndim == 2 and len(vectors) >= BLOCK:
             return np.asarray(vectors, np.float32)
@@ -58,6 +60,15 @@ def own_rows(vectors: ArrayLike) -> Floats:
     if rows.ndim != 2:
         raise ValueError(f"embeddings of shape {rows.shape} cannot be used")
     return rows
+
+
+def _plain(array: NDArray[Any]) -> NDArray[Any]:
+    """An array whose numbers are all that it is; what is masked is not a number."""
+    if array.dtype.kind == "c":
+        raise TypeError("complex numbers are no embeddings")
+    if isinstance(array, np.ma.MaskedArray):
+        return np.ma.filled(array.astype(np.float32), np.nan)
+    return array
 
 
 def own_vector(vector: ArrayLike | bytes) -> Floats:
@@ -81,7 +92,9 @@ def named(labels: Any) -> str | list[str | None] | None:
     """A session or an id, or those of each row, as text: numbers, UUIDs, arrays are fine."""
     if labels is None or isinstance(labels, str):
         return labels
-    if isinstance(labels, Sequence) or (isinstance(labels, np.ndarray) and labels.ndim):
+    if isinstance(labels, bytes):
+        return labels.decode(errors="replace")
+    if isinstance(labels, Iterable) and getattr(labels, "ndim", None) != 0:
         return [None if each is None else str(each) for each in labels]
     return str(labels)
 

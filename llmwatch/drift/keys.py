@@ -36,17 +36,27 @@ class Keys:
         if window is None:
             own = [each for each in self.windows if each not in ("", OTHER)]
             if key and len(own) >= MOST_KEYS:
-                self._make_room(own[0], reference)
+                # The one longest unused; an alarm that was raised would never be cleared.
+                quiet = (each for each in own if not self.windows[each].detector.alarm)
+                self._make_room(next(quiet, own[0]), reference)
+            self._forget()
             self.windows[key] = window = self._make(reference)
         self.windows.move_to_end(key)
         return window
+
+    def _forget(self) -> None:
+        """Add to `OTHER` what was seen of keys whose windows belonged to another reference."""
+        if len(self.seen) > MOST_KEYS:
+            for key in [each for each in self.seen if each and each not in self.windows]:
+                if key != OTHER:
+                    self.seen[OTHER] += self.seen.pop(key)
 
     def clear(self) -> None:
         """Forget all windows: they belonged to another reference."""
         self.windows.clear()
 
     def _make_room(self, oldest: str, reference: Reference) -> None:
-        """Give the unfinished pane of the key that was longest unused to `OTHER`."""
+        """Give the unfinished pane of a key to `OTHER`."""
         gone = self.windows.pop(oldest)
         self.seen[OTHER] += self.seen.pop(oldest, 0)
         other = self.windows.get(OTHER)

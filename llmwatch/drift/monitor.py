@@ -20,7 +20,7 @@ import numpy as np
 from numpy import ndarray
 from numpy.typing import ArrayLike, NDArray
 
-from llmwatch._guard import Guard
+from llmwatch._guard import Foreign, Guard
 from llmwatch.drift import files, registry
 from llmwatch.drift.detector import Change
 from llmwatch.drift.intake import (
@@ -35,8 +35,8 @@ from llmwatch.drift.intake import (
     own_rows,
 )
 from llmwatch.drift.keys import Keys
-from llmwatch.drift.origin import Origin, parse
-from llmwatch.drift.reference import Reference, as_rows, fit_reference, usable
+from llmwatch.drift.origin import WINDOW, Origin, parse
+from llmwatch.drift.reference import Reference, fit_reference, usable, usable_rows
 from llmwatch.drift.sample import Sample
 from llmwatch.drift.state import State, measure
 from llmwatch.drift.status import KeyStatus, Phase, Status
@@ -53,6 +53,7 @@ _log = logging.getLogger("llmwatch")
 _ADD = Guard("drift.add")
 _FIT = Guard("drift.fit")
 _TELL = Guard("drift.tell")
+_THEIRS = Foreign()
 
 
 class DriftMonitor:
@@ -88,14 +89,14 @@ class DriftMonitor:
         name: str,
         reference: str | ArrayLike | Reference = "first:2000",
         *,
-        window: int = 500,
+        window: int = WINDOW,
         false_alarm: float = 1e-3,
         least_effect: float = 0.01,
         model: str = "",
         ids: Sequence[str] = (),
         seed: int = 0,
     ) -> None:
-        _check(name, window, false_alarm, least_effect)
+        _check(name, window, false_alarm, least_effect, model, seed)
         self.name = name
         self.model = model
         self.window = window
@@ -112,6 +113,8 @@ class DriftMonitor:
         self._renew_at: float | None = None
         self._begin()
         self._sample: Sample | None = None
+        if len(ids) and isinstance(reference, (str, Reference)):
+            raise ConfigError("ids= belong to a reference that is an array: give one, or no ids.")
         if isinstance(reference, Reference):
             self._watch(reference)
         elif isinstance(reference, str):
@@ -121,9 +124,9 @@ class DriftMonitor:
             else:
                 self._sample = Sample(origin.learn, seed)
         else:
-            rows = _reference_rows(reference)
+            rows, names = _reference_rows(reference, window, ids)
             self._shape = rows.shape[1:]
-            self._fit(lambda: (rows, ids))
+            self._fit(lambda: (rows, names))
         registry.add(self)
 
     def _begin(self) -> None:
@@ -179,16 +182,19 @@ class DriftMonitor:
                 self._process(intake.take())
             return
         with _ADD:
-            self._add_rows(vectors, str(key or ""), named(session), found, named(ids))
+            self._add_rows(
+                vectors, "" if key is None else str(key), named(session), found, named(ids)
+            )
 
     def _add_rows(
         self, vectors: ArrayLike, key: str, session: Sessions, trace: str | int, ids: Ids
     ) -> None:
-        try:
+        rows = None
+        with _THEIRS:
             rows = own_rows(vectors)
             if self._shape == (1,) and np.ndim(vectors) == 1:
                 rows = rows.reshape(-1, 1)
-        except (ValueError, TypeError):
+        if rows is None:
             self.leave_out("unreadable", 1)
             return
         if not rows.size:
@@ -199,10 +205,15 @@ class DriftMonitor:
         ):
             self.leave_out("unreadable", len(rows))
             return
-        if self._fits(rows):
-            self._intake.put((rows, key, session, trace, ids), len(rows))
-            if self._intake.full:
-                self._process(self._intake.take())
+        if not self._fits(rows):
+            return
+        item = (rows, key, session, trace, ids)
+        if len(rows) >= BLOCK:  # it is still the caller's, and must not wait
+            self._process([*self._intake.take(), item])
+            return
+        self._intake.put(item, len(rows))
+        if self._intake.full:
+            self._process(self._intake.take())
 
     def flush(self) -> None:
         """Measure what waits in the buffer."""
@@ -237,14 +248,14 @@ class DriftMonitor:
     def _take(self, batch: Batch) -> None:
         reference = self._reference
         if reference is None:
-            self._learn(_only(batch, self._usable(batch.rows)))
+            self._learn(_only(batch, self._kept(batch.rows, usable(batch.rows))))
             return
         if batch.rows.shape[1] != reference.dimension:  # it was learned from others meanwhile
             self.leave_out("dimension", len(batch.rows))
             return
         block, odd = measure(reference, batch.rows, batch.marks)
         if odd is not None:
-            kept = self._usable(batch.rows)
+            kept = self._kept(batch.rows, ~odd)
             batch, block = _only(batch, kept), block[kept]
         key, rows, sessions, _ = batch
         with self._fold:
@@ -262,9 +273,8 @@ class DriftMonitor:
         if self._renew_at is not None and monotonic() >= self._renew_at:
             self._renew()
 
-    def _usable(self, rows: Floats) -> NDArray[np.int64]:
+    def _kept(self, rows: Floats, good: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Indices of the rows that can be used; the others are counted."""
-        good = usable(rows)
         for reason, found in _reasons(rows[~good]):
             self.leave_out(reason, found)
         return np.flatnonzero(good)
@@ -484,11 +494,12 @@ class DriftMonitor:
 
         self.flush()
         with self._fold:
-            if self._reference is None:
-                raise ConfigError(f"drift monitor {self.name!r} has no reference yet.")
+            reference = self._reference
             window = self._keys.windows.get(key or "")
-            title = f"{self.name} {key or ''}".strip()
-            return draw(title, self._reference, window, self.false_alarm)
+            seen = None if window is None else window.seen()
+        if reference is None:
+            raise ConfigError(f"drift monitor {self.name!r} has no reference yet.")
+        return draw(f"{self.name} {key or ''}".strip(), reference, seen, self.false_alarm)
 
     def forked(self) -> None:
         """Begin anew in a forked child."""
@@ -497,7 +508,14 @@ class DriftMonitor:
             self._fit(self._refit)
 
 
-def _check(name: object, window: object, false_alarm: object, least_effect: object) -> None:
+def _check(
+    name: object,
+    window: object,
+    false_alarm: object,
+    least_effect: object,
+    model: object,
+    seed: object,
+) -> None:
     """Raise a `ConfigError` for a setting that cannot be used."""
     wrong = ""
     if not isinstance(name, str) or not name:
@@ -508,13 +526,20 @@ def _check(name: object, window: object, false_alarm: object, least_effect: obje
         wrong = f"false_alarm={false_alarm!r} cannot be used: give a rate between 0 and 1"
     elif not isinstance(least_effect, Real) or not 0 <= float(least_effect) <= 1:
         wrong = f"least_effect={least_effect!r} cannot be used: give a share from 0 to 1"
+    elif not isinstance(model, str):
+        wrong = f"model={model!r} cannot be used: give a text"
+    elif not isinstance(seed, Integral) or int(seed) < 0:
+        wrong = f"seed={seed!r} cannot be used: give a whole number, at least 0"
     if wrong:
         raise ConfigError(f"{wrong}.")
 
 
-def _reference_rows(reference: ArrayLike) -> Floats:
+def _reference_rows(
+    reference: ArrayLike, window: int, ids: Sequence[str]
+) -> tuple[Floats, list[str]]:
+    """A copy, for it is fitted later."""
     try:
-        return as_rows(reference)
+        return usable_rows(reference, window, ids)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"this reference cannot be used: {error}") from None
 
@@ -536,7 +561,7 @@ def _reasons(rows: Floats) -> Iterable[tuple[str, int]]:
     """Why rows are not usable, and how many for each reason."""
     nan = np.isnan(rows).any(axis=1)
     with np.errstate(over="ignore", invalid="ignore"):
-        large = ~nan & ~np.isfinite(squared(rows))
-    zero = ~nan & ~large  # or so small that its square is
+        zero = ~nan & (squared(rows) <= 0)  # or so small that its square is
+    large = ~nan & ~zero
     found = {"nan": int(nan.sum()), "zero": int(zero.sum()), "inf": int(large.sum())}
     return ((reason, many) for reason, many in found.items() if many)

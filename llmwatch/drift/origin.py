@@ -10,6 +10,8 @@ from llmwatch.drift.reference import LEAST_WINDOWS
 from llmwatch.errors import ConfigError
 
 DEFAULT_SIZE = 2000
+WINDOW = 500
+"""Items judged together, where nothing else is said."""
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -39,7 +41,7 @@ def parse(text: str, window: int) -> Origin:
                 f"'first:{LEAST_WINDOWS * window}', or a smaller window."
             )
         return Origin(learn=int(value))
-    if kind == "sliding" and (found := re.fullmatch(r"(\d{1,9})([smhd])", value)):
+    if kind == "sliding" and (found := re.fullmatch(r"0*([1-9]\d{0,8})([smhd])", value)):
         period = int(found[1]) * _SECONDS[found[2]]
         return Origin(learn=max(DEFAULT_SIZE, LEAST_WINDOWS * window), every=float(period))
     raise ConfigError(

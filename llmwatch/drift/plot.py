@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from llmwatch._optional import require
 from llmwatch.drift.reference import Reference
-from llmwatch.drift.window import Window
+from llmwatch.drift.window import Seen
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,7 +29,7 @@ LEAST = 1e-12
 """Smaller p-values are drawn here."""
 
 
-def draw(title: str, reference: Reference, window: Window | None, false_alarm: float) -> Figure:
+def draw(title: str, reference: Reference, window: Seen | None, false_alarm: float) -> Figure:
     """Three pictures beside each other; what there is nothing of yet is left empty.
 
     Raises:
@@ -45,8 +45,8 @@ def draw(title: str, reference: Reference, window: Window | None, false_alarm: f
     return figure
 
 
-def _times(axes: Any, window: Window | None, false_alarm: float) -> None:
-    judged = list(window.judged) if window is not None else []
+def _times(axes: Any, window: Seen | None, false_alarm: float) -> None:
+    judged = window.judged if window is not None else []
     axes.set(title="p-values of the verdicts", xlabel="verdict", yscale="log")
     for name, field in LINES.items():
         values = [max(getattr(each.verdict, field), LEAST) for each in judged]
@@ -59,7 +59,7 @@ def _times(axes: Any, window: Window | None, false_alarm: float) -> None:
     axes.legend(fontsize="small")
 
 
-def _places(axes: Any, reference: Reference, window: Window | None) -> None:
+def _places(axes: Any, reference: Reference, window: Seen | None) -> None:
     one = reference.subspace.directions.shape[1] < 2
     names = ("first direction", "residual" if one else "second direction")
     axes.set(title="main directions of the reference", xlabel=names[0], ylabel=names[1])
@@ -69,7 +69,7 @@ def _places(axes: Any, reference: Reference, window: Window | None) -> None:
     axes.legend(fontsize="small")
 
 
-def _ranks(axes: Any, reference: Reference, window: Window | None) -> None:
+def _ranks(axes: Any, reference: Reference, window: Seen | None) -> None:
     axes.set(title="share of numbers up to", xlabel="number")
     for name, color, counts in _histograms(reference, window):
         upto = counts.cumsum()[:-1] / counts.sum()
@@ -78,14 +78,14 @@ def _ranks(axes: Any, reference: Reference, window: Window | None) -> None:
 
 
 def _histograms(
-    reference: Reference, window: Window | None
+    reference: Reference, window: Seen | None
 ) -> Iterator[tuple[str, str, NDArray[np.int64]]]:
     yield "reference", GREY, reference.counts
-    if window is not None and (state := window.state()).count:
-        yield "window", ORANGE, state.counts
+    if window is not None and window.state.count:
+        yield "window", ORANGE, window.state.counts
 
 
-def _residuals(axes: Any, reference: Reference, window: Window | None) -> None:
+def _residuals(axes: Any, reference: Reference, window: Seen | None) -> None:
     """Shares above each edge: bins that are finest in the tail make no readable bars."""
     what = "number" if reference.subspace.scalar else "residual"
     axes.set(title=f"share of {what}s above", xlabel=what, yscale="log")

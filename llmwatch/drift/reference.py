@@ -30,6 +30,7 @@ SKETCHED = 500
 """Calibration rows whose place on the two main directions is kept, for pictures."""
 FITTED = 3
 """One part of so many is fitted. The rest bounds what the tail's test can see: a half sees less."""
+ALL_EQUAL = "a reference whose embeddings are all equal cannot be used."
 LEAST_WINDOWS = 4
 """Times that the reference must be larger than the window."""
 
@@ -133,6 +134,29 @@ def usable(rows: Floats) -> NDArray[np.bool_]:
     return good
 
 
+def usable_rows(
+    vectors: ArrayLike, window: int, ids: Sequence[str] = ()
+) -> tuple[Floats, list[str]]:
+    """What of a sample a reference can be made of, copied, and the ids of those.
+
+    Raises:
+        ValueError: If that is nothing, or too little for windows of that size.
+    """
+    rows = as_rows(vectors)
+    if len(ids) not in (0, len(rows)):
+        raise ValueError(f"{len(ids)} ids cannot belong to {len(rows)} embeddings: give one each.")
+    good = usable(rows)
+    rows, ids = rows[good], list(compress(ids, good))
+    if window < 2 or len(rows) < LEAST_WINDOWS * window:
+        raise ValueError(
+            f"a reference of {len(rows)} usable embeddings cannot serve windows of {window}: give "
+            f"at least {LEAST_WINDOWS} times as many as a window has, or a smaller window."
+        )
+    if rows.shape[1] > 1 and (rows == rows[0]).all():
+        raise ValueError(ALL_EQUAL)
+    return rows, ids
+
+
 def fit_reference(
     vectors: ArrayLike,
     *,
@@ -160,17 +184,8 @@ def fit_reference(
 
     Cost: 1.5 s for 2000 embeddings of 384 dimensions, 5 s for 1536.
     """
-    rows = as_rows(vectors)
-    if len(ids) not in (0, len(rows)):
-        raise ValueError(f"{len(ids)} ids cannot belong to {len(rows)} embeddings: give one each.")
-    good = usable(rows)
-    rows, ids = rows[good], list(compress(ids, good))
+    rows, ids = usable_rows(vectors, window, ids)
     size = len(rows)
-    if window < 2 or size < LEAST_WINDOWS * window:
-        raise ValueError(
-            f"a reference of {size} usable embeddings cannot serve windows of {window}: give at "
-            f"least {LEAST_WINDOWS} times as many as a window has, or a smaller window."
-        )
     if rows.shape[1] == 1:
         return _fit_numbers(rows, window, model, seed, replicates)
     random = np.random.default_rng(seed)
@@ -180,7 +195,7 @@ def fit_reference(
     centred = rows[kept] - mean
     spread = float(np.einsum("ij,ij->i", centred, centred).mean(dtype=np.float64))
     if not 0 < spread < np.inf:
-        raise ValueError("a reference whose embeddings are all equal cannot be used.")
+        raise ValueError(ALL_EQUAL)
     subspace = fit(rows[fitted], mean)
     inside, _, residuals = subspace.residuals(rows[kept])
     edges = tail_edges(residuals)

@@ -254,16 +254,16 @@ def measure(
         inside, lengths, residuals = subspace.residuals(rows)
         bins = reference.bins(residuals)
         block = Block(rows, subspace.mean, inside, residuals, bins, marks)
-        least, total = lengths.min(initial=np.inf), lengths.sum()
-        if np.isfinite(total) and least > 0:
+        # Written so that what is no number fails, too.
+        if lengths.min(initial=np.inf) > 0 and lengths.sum() <= subspace.largest:
             return block, None
-    return block, ~np.isfinite(lengths) | (lengths <= 0)
+    return block, ~((lengths > 0) & (lengths <= subspace.largest))
 
 
 def _measure_numbers(
     reference: Reference, rows: Floats, marks: Sequence[Mark] | None
 ) -> tuple[Block, NDArray[np.bool_] | None]:
-    values = rows[:, 0]
+    values = rows[:, 0].copy()  # they are kept for a while, and the rows may be the caller's
     bins = reference.bins(values)
     inside = reference.scores[bins][:, None]
     finite = usable(rows)

@@ -73,6 +73,11 @@ class Subspace:
         return bool(self.mean @ self.mean > FAR * total)
 
     @cached_property
+    def largest(self) -> float:
+        """Squared length up to which float32 has room for whatever is computed of a vector."""
+        return float(1e35 * min(self.variances.min(initial=1.0), 1.0))
+
+    @cached_property
     def _columns(self) -> tuple[list[Floats], Floats, float]:
         """The directions, scaled, and -2 times the centre, in pieces; both of the centre itself."""
         centre = np.zeros_like(self.mean) if self.far else self.mean

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +30,15 @@ def read(path: Path, name: str | None = None) -> Floats:
     """
     try:
         return _parquet(path, name) if path.suffix == ".parquet" else _numpy(path, name)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ConfigError(f"{path} cannot be read as embeddings: {error}.") from None
 
 
 def _numpy(path: Path, name: str | None) -> Floats:
-    found = np.load(path, allow_pickle=False)
-    if isinstance(found, np.ndarray):
-        return as_rows(found)
-    with found:
+    with path.open("rb") as file:
+        found = np.load(file, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            return as_rows(found)
         wanted = [name] if name else [each for each in found.files if found[each].ndim == 2]
         return as_rows(found[_only(path, wanted, found.files, "array of two axes")])
 

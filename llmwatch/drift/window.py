@@ -34,6 +34,14 @@ class Judged(NamedTuple):
     alarm: bool
 
 
+class Seen(NamedTuple):
+    """What a picture shows of a window."""
+
+    judged: list[Judged]
+    places: list[Floats]
+    state: State
+
+
 class Window:
     """Two panes and what is made of them.
 
@@ -74,6 +82,10 @@ class Window:
         """What is in both panes now, as a state of its own."""
         empty = State.empty(self.reference)
         return (self.previous or empty).merge(self.current)
+
+    def seen(self) -> Seen:
+        """A copy for a picture."""
+        return Seen([*self.judged], [*self.places], self.state())
 
     def foreign(self) -> list[Foreign]:
         """The most foreign items in both panes, the most foreign first."""

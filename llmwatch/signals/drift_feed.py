@@ -58,7 +58,7 @@ class Feed:
     """
 
     def __init__(self, setting: DriftMonitor | str, share: float, key: str | None = None) -> None:
-        from llmwatch.signals.drift_monitors import Opened
+        from llmwatch.signals.drift_monitors import Opened, check
 
         self._setting = setting
         self._share = share
@@ -78,9 +78,7 @@ class Feed:
         self._worker = Worker(work, PAUSE)
         self._turn = Lock()
         if isinstance(setting, str):
-            from llmwatch.drift.origin import parse
-
-            parse(setting, 2)  # here, not in the worker
+            check(setting)  # here, not in the worker
 
     def install(self, _: Signals) -> None:
         """Be the one that sources feed."""

@@ -17,7 +17,7 @@ from llmwatch._guard import Guard
 from llmwatch.errors import ConfigError
 from llmwatch.measure.record import OperationRecord
 from llmwatch.signals.context import said_of
-from llmwatch.signals.drift_monitors import Opened
+from llmwatch.signals.drift_monitors import Opened, check
 from llmwatch.signals.worker import Worker
 
 if TYPE_CHECKING:
@@ -95,9 +95,7 @@ class Numbers:
                 known = ", ".join(map(repr, NAMES))
                 raise ConfigError(f"drift_numbers={name!r} cannot be used: give some of {known}.")
             if isinstance(setting, str):
-                from llmwatch.drift.origin import parse
-
-                parse(setting, 2)
+                check(setting)
         self._wanted = dict(wanted)
         self._key = key
         self.monitors: Opened[tuple[str, str, str]] = Opened(MOST_MONITORS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -47,6 +49,26 @@ def test_what_cannot_be_done_is_said(folder):
     assert "['x', 'names']" in run("fit same.npz r.npz --name y", 2)
     (folder / "text.npy").write_text("no array")
     assert "cannot be read" in run("fit text.npy r.npz", 2)
+    for name in ("empty.npy", "empty.npz"):
+        (folder / name).touch()
+        assert "cannot be read" in run(f"fit {name} r.npz", 2)
+    whole = (folder / "same.npz").read_bytes()
+    (folder / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    assert "cannot be read" in run("fit cut.npz r.npz", 2)
+    damaged = bytearray(whole)
+    damaged[len(whole) // 3] ^= 255
+    (folder / "damaged.npz").write_bytes(damaged)
+    assert "cannot be read" in run("fit damaged.npz r.npz", 2)
+
+
+def test_the_rate_of_false_alarms_is_that_of_the_whole_file(folder, domains):
+    """Where it is a hundred times that of one window, clean windows may still fail."""
+    run("fit usual.npy reference.npz --window 200", 0)
+    least = min(map(float, re.findall(r"p = ([\d.e-]+)", run("test reference.npz same.npz", 0))))
+    p = 2 * least
+    assert "DRIFT" not in run(f"test reference.npz same.npz --false-alarm {p:.3g}", 0)
+    np.save(folder / "more.npy", domains.wordnet[1000:1450])
+    assert "50 embeddings at the end" in run("test reference.npz more.npy", 0)
 
 
 @pytest.mark.parametrize("fixed", [False, True])
