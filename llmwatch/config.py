@@ -21,6 +21,7 @@ from llmwatch.keep import SECONDS, Keep
 from llmwatch.keep import parse as parse_rules
 
 Protocol = Literal["http/protobuf", "grpc"]
+Pooling = Literal["mean", "first", "last"]
 Semconv = Literal["1.41", "genai-0.1", "dup"]
 
 
@@ -153,6 +154,9 @@ class Config:
     2000 of each model), ``"first:…"``, ``"file:…"``, ``"sliding:…"``, or a `DriftMonitor`."""
     drift_sample: float = 1.0
     """Share of those embeddings that is looked at, 0 to 1."""
+    drift_pooling: Pooling = "mean"
+    """What makes one vector of a text's hidden states, where transformers gives those: their
+    ``"mean"``, or the ``"first"`` (BERT's ``[CLS]``) or ``"last"`` token; padding left out."""
     drift_numbers: Any = None
     """Watch numbers of finished operations for drift, for each operation and model: names out of
     ``input_tokens``, ``output_tokens``, ``duration``, ``time_to_first_token``,
@@ -235,6 +239,7 @@ class Settings(TypedDict, total=False):
     gpu_price: float | None
     drift: Any
     drift_sample: float | None
+    drift_pooling: Pooling | None
     drift_numbers: Sequence[str] | Mapping[str, Any] | str | None
     drift_key: str | None
     flush_timeout: float | None
@@ -527,6 +532,7 @@ _PARSERS: dict[str, Callable[[Any, str], Any]] = {
     "gpu_price": _number(0, 1_000_000, float),
     "drift": _drift,
     "drift_sample": _number(0, 1, float),
+    "drift_pooling": _choice("mean", "first", "last"),
     "drift_numbers": _drift_numbers,
     "drift_key": _text,
     "flush_timeout": _number(0, 3600, float),

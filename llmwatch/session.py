@@ -71,7 +71,7 @@ class Session:
                 raise ConfigError(f"sources={name!r} cannot be used: give some of {known}.")
         self._feeds: list[Feed | Numbers] = []
         if config.drift:
-            self._feeds.append(Feed(config.drift, config.drift_sample, config.drift_key))
+            self._feeds.append(_feed(config))
         if config.drift_numbers:
             from llmwatch.signals.drift_numbers import Numbers
 
@@ -198,6 +198,10 @@ def _tracer(built: Providers) -> Tracer:
     return built.tracer_provider.get_tracer(
         semconv.SCOPE, __version__, schema_url=semconv.SCHEMA_URL
     )
+
+
+def _feed(config: Config) -> Feed:
+    return Feed(config.drift, config.drift_sample, config.drift_key, config.drift_pooling)
 
 
 def _events(config: Config, built: Providers) -> Events:

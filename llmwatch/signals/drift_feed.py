@@ -52,17 +52,25 @@ class Feed:
             of their own get their reference.
         share: Of the embeddings, how many are looked at; 0 to 1.
         key: Which of `llmwatch.attributes` is the key of a window; None: none is.
+        pooling: How sources make one vector of the hidden states of a text's tokens.
 
     Raises:
         ConfigError: If the setting has no known form.
     """
 
-    def __init__(self, setting: DriftMonitor | str, share: float, key: str | None = None) -> None:
+    def __init__(
+        self,
+        setting: DriftMonitor | str,
+        share: float,
+        key: str | None = None,
+        pooling: str = "mean",
+    ) -> None:
         from llmwatch.signals.drift_monitors import Opened, check
 
         self._setting = setting
         self._share = share
         self._key = key
+        self.pooling = pooling
         self._random = Random()  # noqa: S311 - chooses a sample
         self._queue: deque[_Answer] = deque()
         self._waiting = 0

@@ -161,17 +161,22 @@ def _monitors(drift: Any, layers: tuple[Layer, ...], name: str) -> dict[str, Dri
     Raises:
         ConfigError: If a layer that is named is not watched, or a reference cannot be used.
     """
-    if not drift:
+    if drift is None or drift is False:
         return {}
+    from llmwatch.drift.monitor import DriftMonitor
+
     known = {each.name for each in layers}
     if isinstance(drift, Mapping):
         if unknown := [each for each in drift if each not in known]:
             raise ConfigError(
                 f"drift={{{unknown[0]!r}: …}} cannot be used: no layer of that name is watched."
             )
-        return dict(drift)
-    from llmwatch.drift.monitor import DriftMonitor
-
+        return {
+            layer: each
+            if isinstance(each, DriftMonitor)
+            else DriftMonitor(f"{name}/{layer}", each, model=name)
+            for layer, each in drift.items()
+        }
     blocks = [each.name for each in layers if each.is_block] or [each.name for each in layers[1:]]
     last = len(blocks) - 1
     chosen = dict.fromkeys(blocks[round(last * at / (MONITORS - 1))] for at in range(MONITORS))

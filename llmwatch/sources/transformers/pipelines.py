@@ -216,4 +216,5 @@ def _embedded(operation: Operation, outputs: Any, tensors: Any) -> None:
         return
     operation.attributes[semconv.EMBEDDINGS_DIMENSION_COUNT] = int(hidden.shape[-1])
     if (feed := drift_feed.feed) is not None:
-        feed.put_matrix(operation, pooling.mean(hidden, tasks.mask_of(tensors)))
+        mask = tasks.mask_of(tensors)
+        feed.put_matrix(operation, pooling.pooled(hidden, mask, feed.pooling))

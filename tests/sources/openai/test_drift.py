@@ -11,6 +11,7 @@ from opentelemetry import trace
 
 import llmwatch
 from llmwatch import ConfigError, DriftMonitor
+from llmwatch.drift import files, registry
 from llmwatch.drift.reference import fit_reference
 from llmwatch.signals import drift_feed
 from llmwatch.testing import capture
@@ -182,10 +183,32 @@ def test_undone_nothing_is_fed(monitor):
     assert seen_by(monitor) == 0
 
 
-@pytest.mark.parametrize("value", ["last:5", 3, "first:many", "sliding:"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("last:5", 3, "first:many", "sliding:", "sliding:0s", "first:400", "file:/none.npz"),
+        DriftMonitor,
+    ],
+)
 def test_a_setting_that_cannot_be_used_is_refused(value):
-    with pytest.raises(ConfigError, match="first:2000"):
+    with pytest.raises(ConfigError, match=r"first:2000|none\.npz|not the class"):
         llmwatch.instrument(drift=value)
+
+
+@pytest.mark.parametrize("value", ["first:10", "file:/none.npz"])
+def test_numbers_are_refused_a_reference_likewise(value):
+    with pytest.raises(ConfigError, match=value), capture(drift_numbers={"duration": value}):
+        pass
+
+
+def test_a_reference_file_says_how_large_windows_are(reference, tmp_path):
+    files.save(reference, tmp_path / "reference.npz")
+    with capture(drift=f"file:{tmp_path}/reference.npz"), transport.client() as client:
+        client.embeddings.create(model="m", input=["a"])
+        llmwatch.flush()
+        (found,) = [each for each in registry.living() if each.name == "m"]
+        assert found.window == reference.window == 100
+        assert seen_by(found) == 1
 
 
 def test_a_reference_of_another_model_is_refused_with_a_log_line(tmp_path, caplog):

@@ -21,7 +21,7 @@ from llmwatch import _guard, semconv
 from llmwatch import semconv_models as models
 from llmwatch import semconv_tasks as names
 from llmwatch.signals import active
-from llmwatch.sources.transformers import tasks
+from llmwatch.sources.transformers import pooling, tasks
 from llmwatch.testing import Captured, capture
 from tests.sources.contract import SourceContract
 from tests.sources.transformers import words
@@ -349,13 +349,35 @@ def test_a_batch_has_the_content_of_all_its_texts() -> None:
 # --- drift -----------------------------------------------------------------------------------------
 
 
-def test_hidden_states_are_watched_for_drift_as_means_over_tokens() -> None:
+POOLS = {
+    "mean": lambda hidden: hidden.mean(0),
+    "first": lambda hidden: hidden[0],
+    "last": lambda hidden: hidden[-1],
+}
+
+
+@pytest.mark.parametrize("how", POOLS)
+@pytest.mark.parametrize("kept", [slice(0, 3), slice(2, 5), slice(0, 5)])
+def test_padding_on_either_side_is_no_part_of_a_vector(how: str, kept: slice) -> None:
+    hidden, mask = torch.randn(2, 5, 4), torch.zeros(2, 5, dtype=torch.int64)
+    mask[0, kept], mask[1] = 1, 1
+    one, other = pooling.pooled(hidden, mask, how)
+    assert one.numpy() == pytest.approx(POOLS[how](hidden[0, kept].numpy()), abs=1e-6)
+    assert other.numpy() == pytest.approx(POOLS[how](hidden[1].numpy()), abs=1e-6)
+    unmasked = pooling.pooled(hidden, None, how)[1].numpy()
+    assert unmasked == pytest.approx(other.numpy(), abs=1e-6)
+
+
+@pytest.mark.parametrize("how", POOLS)
+def test_hidden_states_are_watched_for_drift_as_one_vector_a_text(how: str) -> None:
     """Padding does not count: a text gives the same vector in a batch and alone."""
     from llmwatch.signals import drift_feed
 
     got: list[Any] = []
 
     class Kept:
+        pooling = how
+
         def put_matrix(self, operation: Any, matrix: Any) -> None:
             got.extend(matrix.clone())
 
@@ -363,7 +385,7 @@ def test_hidden_states_are_watched_for_drift_as_means_over_tokens() -> None:
         drift_feed.feed = Kept()  # type: ignore[assignment]
         try:
             words.embedder()(TEXTS, batch_size=3)
-            alone = [np.asarray(words.embedder()(text))[0].mean(0) for text in TEXTS]
+            alone = [POOLS[how](np.asarray(words.embedder()(text))[0]) for text in TEXTS]
         finally:
             drift_feed.feed = None
     for vector, wanted in zip(got, alone, strict=False):
