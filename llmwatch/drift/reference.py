@@ -26,6 +26,8 @@ from llmwatch.drift.totals import Tally, Totals
 BINS = 64
 LEAST_ABOVE = 4
 """Calibration rows beyond the last edge: with fewer, the bootstrap knows nothing of the tail."""
+EQUAL = 1e-4
+"""Residuals that differ by so little, as a share of their median, are equal."""
 SKETCHED = 500
 """Calibration rows whose place on the two main directions is kept, for pictures."""
 FITTED = 3
@@ -252,9 +254,17 @@ def _fit_numbers(rows: Floats, window: int, model: str, seed: int, replicates: i
 
 
 def tail_edges(residuals: Floats) -> Doubles:
-    """Inner edges of a histogram that is finest in its upper tail, at most `BINS` - 1 of them."""
-    below = 1 - np.geomspace(0.9, LEAST_ABOVE / len(residuals), BINS - 1)
-    found = np.quantile(residuals, below, method="lower")
+    """Inner edges of a histogram that is finest in its upper tail, at most `BINS` - 1 of them.
+
+    They lie between residuals, not on them: those of a text that comes often are equal but for
+    rounding, and must not lie above an edge today that they lay below when it was fitted.
+    """
+    ordered = np.sort(residuals).astype(np.float64)
+    above = np.geomspace(0.9, LEAST_ABOVE / len(ordered), BINS - 1) * (len(ordered) - 1)
+    below = np.unique(len(ordered) - 1 - np.ceil(above).astype(np.int64))
+    after = ordered.searchsorted(ordered[below] + EQUAL * np.median(ordered), "right")
+    after = np.unique(after[after < len(ordered)])
+    found = (ordered[after - 1] + ordered[after]) / 2
     return np.unique([float(f"{edge:.6g}") for edge in found.tolist()])
 
 

@@ -208,6 +208,47 @@ def bursts(data: Data, fitted: list[Fitted], each: int) -> None:
     table("False alarms where items come as near-duplicates", head, rows)
 
 
+TOPICS = 125
+"""Groups of similar texts, of one of which all items of a session are."""
+
+
+def sessions(data: Data, fitted: list[Fitted], each: int) -> None:
+    """Items of a session are of one topic, and otherwise as those of the reference are."""
+    rows = []
+    for many in (3, 10):
+        for kind in ("together", "scattered", "thinned by session"):
+            found, dependence = [], []
+            for one in fitted:
+                window, random, own = one.reference.window, one.random, data.x[one.rest]
+                nearest = (own @ own[random.permutation(len(own))[:TOPICS]].T).argmax(1)
+                verdicts = []
+                for _ in range(each):
+                    # Of topics in proportion to their size: the first item of a session is any.
+                    first = random.integers(len(own), size=-(-window // many))
+                    if kind.startswith("thinned"):
+                        picks = random.integers(len(own), size=window)
+                    else:
+                        alike = [np.flatnonzero(nearest == nearest[index]) for index in first]
+                        picks = np.concatenate([random.choice(some, many) for some in alike])
+                        picks = picks[:window]
+                    if kind == "scattered":
+                        picks = random.permutation(picks)
+                    verdicts.append(verdict(one.reference, own[picks]))
+                found.append(rates(verdicts)[::2])
+                dependence.append(float(np.mean([v.dependence for v in verdicts])))
+            five, tenth = zip(*found, strict=True)
+            rows.append(
+                [
+                    f"{many} {kind}",
+                    interval(list(five)),
+                    interval(list(tenth), digits=2),
+                    f"{np.mean(dependence):.1f}",
+                ]
+            )
+    head = ["items of a session", "at 5 %, %", "at 0.1 %, %", "dependence found"]
+    table("False alarms where the items of a session are of one topic", head, rows)
+
+
 def raised(data: Data, fitted: list[Fitted], passes: int) -> None:
     """Streams without repetition: drawn with it, they would vary more than fresh items do."""
     rows = []
@@ -384,6 +425,7 @@ def main() -> None:
     power(data, fitted, 4)
     topic_shift(data, fitted[1::2], 4)
     bursts(data, fitted[::3], 8)
+    sessions(data, fitted[::3], 8)
     raised(data, fitted, 6)
     sequential(data, fitted[::6])
     numbers(2000, 500, 40)
