@@ -67,6 +67,7 @@ def save(reference: Reference, path: Where) -> Path:
     }
     arrays: Arrays = {
         "mean": model.mean,
+        "centre": model.centre,
         "directions": model.directions,
         "variances": model.variances,
         "edges": reference.edges,
@@ -91,7 +92,13 @@ def load(path: Where) -> Reference:
     ids = tuple(tuple(each) for each in about["region_ids"])
     edges, counts, *extent = about["totals"]
     return Reference(
-        Subspace(arrays["mean"], arrays["directions"], arrays["variances"], about["noise"]),
+        Subspace(
+            arrays["mean"],
+            arrays["centre"],
+            arrays["directions"],
+            arrays["variances"],
+            about["noise"],
+        ),
         arrays["edges"],
         arrays["counts"],
         about["size"],

@@ -78,7 +78,7 @@ class DriftMonitor:
         OSError: If the reference file cannot be read.
 
     Cost: an item 5 µs at 1536 dimensions, verdicts included; a verdict 0.1 ms; memory 0.5 MB for
-    the reference, 40 kB a key, and 12 MB while 2000 embeddings are gathered for one.
+    the reference, 0.25 MB a key at most, and 12 MB while 2000 embeddings are gathered for one.
 
     All keys are compared with the one reference: where routes or languages differ from each other
     by nature, give each a monitor of its own.

@@ -35,7 +35,7 @@ UNIT = 12**0.5
 def subspace(values: Floats) -> Subspace:
     """The model of numbers: one direction, along which ranks vary by 1."""
     mean = np.full(1, values.mean(dtype=np.float64), np.float32)
-    return Subspace(mean, np.ones((1, 1), np.float32), np.ones(1), 1.0)
+    return Subspace(mean, mean, np.ones((1, 1), np.float32), np.ones(1), 1.0)
 
 
 def edges(values: Floats) -> Doubles:

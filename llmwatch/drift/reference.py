@@ -85,7 +85,8 @@ class Reference:
         """Short SHA-256 of what verdicts depend on; equal for equal references."""
         digest = hashlib.sha256(f"{self.size} {self.window} {self.model}".encode())
         model = self.subspace
-        for part in (model.mean, model.directions, self.edges, self.counts, self.null.together):
+        null = self.null.together
+        for part in (model.mean, model.centre, model.directions, self.edges, self.counts, null):
             digest.update(np.ascontiguousarray(part).tobytes())
         return digest.hexdigest()[:12]
 
@@ -223,7 +224,9 @@ def fit_reference(
         sum(twins(inside)) / (len(inside) * (len(inside) - 1) / 2),
         null,
         find_regions(
-            inside / subspace.scales, [ids[i] for i in kept.tolist()] if ids else (), random
+            np.asarray(inside / subspace.scales - subspace.offset, np.float32),
+            [ids[i] for i in kept.tolist()] if ids else (),
+            random,
         ),
         sketch(inside, residuals)[:SKETCHED],
         tally.totals(edges),

@@ -42,7 +42,10 @@ class Subspace:
     """A fitted PPCA model."""
 
     mean: Floats
-    """Centre, shape ``(d,)``."""
+    """Of the whole reference, shape ``(d,)``."""
+    centre: Floats
+    """Mean of the rows that it was fitted on, about which residuals are measured: those of the
+    others would be too small, compared with new ones, if they had any part in it."""
     directions: Floats
     """Orthonormal columns, shape ``(d, k)``; k may be 0."""
     variances: Doubles
@@ -66,11 +69,16 @@ class Subspace:
         return np.asarray(1 / self.variances - 1 / self.noise)
 
     @cached_property
+    def offset(self) -> Doubles:
+        """Coordinates of the mean, shape ``(k,)``: in the unit of embeddings."""
+        return np.asarray((self.mean - self.centre) @ self.directions, np.float64)
+
+    @cached_property
     def far(self) -> bool:
         """True where the centre is far from zero, compared with how much vectors vary."""
         dimension, count = self.directions.shape
         total = self.variances.sum() + self.noise * (dimension - count)
-        return bool(self.mean @ self.mean > FAR * total)
+        return bool(self.centre @ self.centre > FAR * total)
 
     @cached_property
     def largest(self) -> float:
@@ -80,7 +88,7 @@ class Subspace:
     @cached_property
     def _columns(self) -> tuple[list[Floats], Floats, float]:
         """The directions, scaled, and -2 times the centre, in pieces; both of the centre itself."""
-        centre = np.zeros_like(self.mean) if self.far else self.mean
+        centre = np.zeros_like(self.centre) if self.far else self.centre
         scaled = self.directions * self.scales
         columns = np.concatenate([scaled, -2 * centre[:, None]], axis=1)
         piece = ALONE // (BLOCK * columns.shape[1]) // BLOCK * BLOCK
@@ -100,15 +108,15 @@ class Subspace:
             rows: Shape ``(n, d)``.
 
         Returns:
-            Their coordinates in units of the deviations, ``(n, k)``, their own squared length, and
-            their squared distance from the subspace.
+            Their coordinates about the centre, in units of the deviations, ``(n, k)``; their own
+            squared length; and their squared distance from the subspace.
 
         Cost: one product of the rows and the directions.
         """
         lengths = squared(rows)
         energy = lengths
         if self.far:
-            rows = rows - self.mean
+            rows = rows - self.centre
             energy = squared(rows)
         pieces, inside_of_centre, length_of_centre = self._columns
         product = _product(rows, pieces)
@@ -148,18 +156,20 @@ def _cut(rows: Floats, piece: int) -> Floats:
 
 
 def fit(rows: Floats, mean: Floats) -> Subspace:
-    """Fit PPCA about a given centre.
+    """Fit PPCA.
 
     Args:
         rows: Shape ``(n, d)``, ``n >= 2``.
-        mean: The centre, shape ``(d,)``.
+        mean: Of all rows of the reference, shape ``(d,)``.
 
     Cost: an eigendecomposition of order ``min(n, d)``: 0.1 s at 1000 rows of 384 dimensions.
     """
-    centred = rows.astype(np.float64) - mean
+    centre = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
+    centred = rows.astype(np.float64) - centre
     many, dimension = centred.shape
     varying = int(np.count_nonzero(np.ptp(rows, axis=0)))
-    count = max(min(MOST_DIRECTIONS, many // ROWS_A_DIRECTION, varying - 1), 0)
+    # Of few dimensions half, at most: outside, there must be more than the rounding of float32.
+    count = min(MOST_DIRECTIONS, many // ROWS_A_DIRECTION, varying // 2)
     if many < dimension:
         values, vectors = np.linalg.eigh(centred @ centred.T / many)
         vectors = centred.T @ vectors[:, ::-1][:, :count]
@@ -173,6 +183,7 @@ def fit(rows: Floats, mean: Floats) -> Subspace:
     least = max(float(values.sum()) * 1e-9, 1e-300)
     return Subspace(
         mean,
+        centre,
         np.ascontiguousarray(vectors, np.float32),
         np.maximum(variances, least),
         max(noise, least),

@@ -78,7 +78,7 @@ def judge(reference: Reference, state: State) -> Verdict:
         )
     many, null, model = state.count, reference.null, reference.subspace
     design = dependence(reference, state)
-    inside = state.inside / many / model.scales
+    inside = state.inside / many / model.scales - model.offset
     moved = inside if model.scalar else state.shift / many  # of numbers, ranks count
     shift = float(moved @ moved)
     weighted = max(float(inside**2 @ model.weights) + shift / model.noise, 0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import tracemalloc
 from base64 import b64encode
 from collections.abc import Callable
 from itertools import cycle
@@ -18,6 +19,7 @@ from opentelemetry import trace
 from llmwatch import DriftMonitor
 from llmwatch.drift.reference import fit_reference
 from llmwatch.drift.verdict import judge
+from llmwatch.drift.window import MOST_JUDGED
 from llmwatch.signals.drift_feed import Feed
 from llmwatch.sources.openai.response import coded, vectors_in
 
@@ -74,7 +76,7 @@ def test_adding_batches(benchmark, monitor, rows):
     added, summed = (each / len(rows) * 4 for each in best(ours, bare, rounds=400))
     benchmark.extra_info["us_per_embedding"] = round(added, 2)
     benchmark.extra_info["ratio_to_a_bare_sum"] = round(added / summed, 2)
-    assert added < 20  # a busy machine doubles it
+    assert added < 10  # aimed at are 5; a busy machine doubles it
     assert added / summed <= 4
 
 
@@ -93,7 +95,9 @@ def test_adding_one(benchmark, monitor, rows):
         started = perf_counter()
         ours()
         found = min(found, perf_counter() - started)
-    benchmark.extra_info["us_per_embedding"] = round(found / (BATCH - 4) * 1e6, 2)
+    found *= 1e6 / (BATCH - 4)
+    benchmark.extra_info["us_per_embedding"] = round(found, 2)
+    assert found < 2  # aimed at is 1; likewise
 
 
 @pytest.mark.benchmark(group="drift")
@@ -151,5 +155,26 @@ def test_a_verdict(benchmark, monitor, rows):
     benchmark(judge, monitor.reference, state)
     (found,) = best(lambda: judge(monitor.reference, state))
     benchmark.extra_info["us"] = round(found)
-    benchmark.extra_info["bytes_a_key"] = 2 * len(pickle.dumps(state))
-    assert found < 5000
+    benchmark.extra_info["bytes_of_a_state"] = len(pickle.dumps(state))
+    assert found < 1000
+
+
+@pytest.mark.benchmark(group="drift")
+def test_memory_of_a_key(benchmark, monitor, rows):
+    """With as many verdicts as are remembered; besides the reference, which all keys share."""
+
+    def fill() -> None:
+        for batch in np.split(rows, BATCHES):
+            monitor.add(batch, key="key")
+
+    fill()
+    tracemalloc.start()
+    monitor._keys.windows.pop("key")
+    before = tracemalloc.get_traced_memory()[0]
+    while not monitor.state("key") or len(monitor._keys.windows["key"].judged) < MOST_JUDGED:
+        fill()
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    benchmark.pedantic(fill, rounds=1)
+    benchmark.extra_info["bytes_a_key"] = grown
+    assert grown < 500_000

@@ -64,7 +64,7 @@ def test_the_residual_is_the_distance_from_the_subspace(seed, shape, away):
     rows = random.normal(size=shape).astype(np.float32) + np.float32(away)
     model = fit(rows, rows.mean(axis=0))
     inside, lengths, residuals = model.residuals(rows)
-    centred = rows - model.mean
+    centred = rows - model.centre
     along = inside / model.scales
     projected = along @ model.directions.T
     naive = ((centred - projected) ** 2).sum(axis=1)
