@@ -9,6 +9,7 @@ Unlike a forward hook it sees every ending, KeyboardInterrupt too, changes nothi
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import ref
@@ -60,6 +61,13 @@ class Entry(partial):  # type: ignore[type-arg] # generic in its stubs only
         own[COMPILED] = entry
         return entry
 
+    # Of a module whose class says by itself what is copied, it may be copied with the rest.
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return deepcopy(self.beneath, memo)
+
+    def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
+        return _unwatched, (self.beneath,)
+
     def take(self) -> None:
         """Take it away, if it is still on top; else it stays, and passes calls on."""
         self.kept.found = None
@@ -76,6 +84,10 @@ class Entry(partial):  # type: ignore[type-arg] # generic in its stubs only
         """False where `model.compile()` or somebody else has taken the place."""
         model = self.model()
         return model is None or model.__dict__.get(COMPILED) is self
+
+
+def _unwatched(beneath: Callable[..., Any] | None) -> Callable[..., Any] | None:
+    return beneath
 
 
 def _enter(

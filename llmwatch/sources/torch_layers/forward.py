@@ -88,10 +88,10 @@ class Forward:
     def take(self) -> None:
         """Take them out, and let others have their turn; may be done twice."""
         try:
-            wrappers, self._wrappers = self._wrappers, None
-            if wrappers is not None:
-                wrappers.take()
+            if self._wrappers is not None:
+                self._wrappers.take()
                 self._layout.taken()
+                self._wrappers = None
         finally:
             turn, self.turn = self.turn, None
             if turn is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, compress, count, repeat
 from operator import attrgetter, call, is_, is_not, itemgetter, methodcaller
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import ref
 
@@ -57,6 +58,8 @@ class Tree:
         self.below = _picked(
             [at for at, each in enumerate(modules) if at not in parents and not _is_leaf(each)]
         )
+        self.leaves = _picked([at for at, each in enumerate(modules) if _is_leaf(each)])
+        """Layers of PyTorch's own: who gives one a child, gives it a `forward` too."""
         self.watched = _picked([at for at, node in enumerate(nodes) if node.number is not None])
         self.kinds = list(map(type, modules))
         self.compiled_at = [at for at, each in enumerate(modules) if is_compiled(each)]
@@ -103,10 +106,14 @@ class Found:
         self._nodes = nodes
         self._inside = tree.inside([None, *nodes, *others])
         self._owns: list[dict[str, Any]] | None = None
-        self._forwards: list[Any] = []
+        self._bare = True
+        """Whether no module has a `forward` of its own; those may hold the model, and are not."""
         self._sizes: list[int] = []
         self._classes = set(tree.kinds)
-        self._methods = list(_methods(self._classes))
+        methods = list(_methods(self._classes))
+        self._methods = [ref(each) for each in methods if isinstance(each, FunctionType)]
+        # Of anything else, as a descriptor of the user's, another may come of each look.
+        self._lasts = len(self._methods) == len(methods)
 
     def same(self, model: nn.Module) -> bool:
         """Whether *model* still is what it was when the tree was made. Cost: 0.2 µs a module."""
@@ -122,9 +129,12 @@ class Found:
             compiled = list(map(dict.get, owns, repeat(COMPILED)))
             if [at for at in _some(compiled) if is_compiler(compiled[at])] != tree.compiled_at:
                 return False
-            self._forwards = forwards = list(map(dict.get, owns, repeat(FORWARD)))
+            forwards = list(map(dict.get, owns, repeat(FORWARD)))
             if _functions(forwards) != tree.functions:
                 return False
+            if any(map(_children, tree.leaves(nodes))):
+                return False
+            self._bare = all(map(is_, forwards, repeat(None)))
             self._sizes = sizes
         inside = list(_inside(tree.above(nodes)))
         if len(inside) != len(self._inside) or not all(map(is_, inside, self._inside)):
@@ -152,16 +162,20 @@ class Found:
     @property
     def lasting(self) -> bool:
         """Whether its wrappers still stand for what the classes have: some are patched later."""
-        return self.plain and all(map(is_, _methods(self._classes), self._methods))
+        return (
+            self.plain
+            and self._lasts
+            and all(map(is_, _methods(self._classes), map(call, self._methods)))
+        )
 
     @property
     def plain(self) -> bool:
         """Whether nothing lies where wrappers go; as it was when `same` looked."""
-        return self.tree.plain and all(map(is_, self._forwards, repeat(None)))
+        return self.tree.plain and self._bare
 
 
 def _methods(classes: Iterable[type]) -> Iterable[Any]:
-    """What each calls; None for scripted modules, whose classes say nothing."""
+    """What instances of each call; None for scripted modules, whose classes say nothing."""
     return map(getattr, classes, repeat(FORWARD), repeat(None))
 
 

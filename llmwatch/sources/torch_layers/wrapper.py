@@ -62,6 +62,10 @@ class Wrapper:
     __self__ = property(attrgetter("original.__self__"))
     __func__ = property(attrgetter("original.__func__"))
     __name__ = property(attrgetter("original.__name__"))
+    __code__ = property(attrgetter("original.__code__"))
+    __globals__ = property(attrgetter("original.__globals__"))
+    __defaults__ = property(attrgetter("original.__defaults__"))
+    __kwdefaults__ = property(attrgetter("original.__kwdefaults__"))
 
 
 class Timed(Wrapper):

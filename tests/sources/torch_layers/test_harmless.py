@@ -648,3 +648,78 @@ def test_two_watched_models_inside_each_other(watch):
         model.blocks[0](X)
         assert len(inner.samples) == 1
     assert left_behind(model) == []
+
+
+class ByMode:
+    """A `forward` that is chosen by what the module is when it is looked up."""
+
+    def __get__(self, module, kind=None):
+        if module is None:
+            return self
+        return torch.neg if module.training else torch.abs
+
+
+class Choosing(nn.Module):
+    forward = ByMode()
+
+
+def test_a_forward_that_is_chosen_anew_each_time_is(watch):
+    model = nn.Sequential(Choosing(), Choosing())
+    with watch(model, "all"), torch.inference_mode():
+        assert torch.equal(model(X), X)
+        model.eval()
+        assert torch.equal(model(-X), X)
+        model[1].train()
+        assert torch.equal(model(X), -X)
+
+
+def test_a_model_that_had_a_forward_of_its_own_goes_with_its_last_reference(watch):
+    """As `unittest.mock` leaves it for a while; what is kept for the next forward holds it not."""
+    model = tower()
+    watcher, gone = watch(model, "all"), weakref.ref(model)
+    gc.collect()
+    gc.disable()
+    try:
+        with torch.inference_mode():
+            model.blocks[0].forward = lambda x, model=model: x
+            model(IDS)
+            del model.blocks[0].forward
+        del model
+        assert gone() is None
+    finally:
+        gc.enable()
+    watcher.close()
+
+
+def test_a_layer_can_be_exported_in_the_middle_of_a_forward(watch):
+    found = []
+
+    def export(model: nn.Module) -> None:
+        found.append(torch.export.export(model.blocks[1], (X,)).module()(X))
+
+    model = Calling(export)
+    with watch(model, "blocks"), torch.inference_mode():
+        model(X)
+    assert torch.allclose(found[0], model.blocks[1](X))
+
+
+def test_a_model_whose_class_says_by_itself_what_is_copied_is_copied(watch):
+    model = torch.fx.symbolic_trace(nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU()))
+    expected = model(X)
+    with watch(model, "all"):
+        copied = copy.deepcopy(model)
+        assert torch.equal(copied(X), expected)
+    assert left_behind(copied) == []
+
+
+def test_a_layer_of_pytorchs_own_that_is_given_a_child_is_watched_with_it(watch):
+    """As adapters do it."""
+    model = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU())
+    with watch(model, "all") as watcher, torch.inference_mode():
+        model(X)
+        linear = model[0]
+        linear.adapter = nn.Linear(WIDTH, WIDTH)
+        linear.forward = lambda x: nn.Linear.forward(linear, x) + linear.adapter(x)
+        model(X)
+        before, after = watcher.samples
+        assert [*names(before)[:2], "0.adapter", *names(before)[2:]] == names(after)
