@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from llmwatch._guard import Guard
 from llmwatch.measure.health import KEPT, Gradient
 from llmwatch.sources.torch_layers.fetch import Queue
-from llmwatch.sources.torch_layers.numbers import PLAIN
+from llmwatch.sources.torch_layers.numbers import PLAIN, length
 from llmwatch.sources.torch_layers.observe import Look, Observer
 
 if TYPE_CHECKING:
@@ -114,5 +114,5 @@ class _Hook:
             if gradient is None or type(gradient) not in PLAIN or gradient.is_sparse:
                 return
             with torch.no_grad():
-                norm = torch.linalg.vector_norm(gradient, dtype=torch.float32)
+                norm = length(gradient)
                 self._step.squares.setdefault(self._number, []).append(norm.square())

@@ -52,6 +52,12 @@ def rows(value: Tensor) -> Tensor:
     return flat.reshape(-1, flat.shape[-1])
 
 
+def length(values: Tensor, dim: int | None = None) -> Tensor:
+    """Euclidean length, as float32; float64 is not narrowed before it is added up."""
+    wide = torch.float64 if values.dtype is torch.float64 else torch.float32
+    return torch.linalg.vector_norm(values, dim=dim, dtype=wide).float()
+
+
 def measure(before: Tensor | None, after: Tensor) -> Tensor:
     """The numbers of a `Reading`, as a tensor on the device.
 
@@ -63,7 +69,7 @@ def measure(before: Tensor | None, after: Tensor) -> Tensor:
     """
     found = rows(after)
     tokens, features = found.shape
-    lengths = torch.linalg.vector_norm(found, dim=-1, dtype=torch.float32)
+    lengths = length(found, -1)
     values = [
         torch.linalg.vector_norm(lengths) / sqrt(tokens * features),
         lengths.median() / sqrt(features),
@@ -135,7 +141,7 @@ class Awake:
         found = rows(after)
         if found.shape[1] != len(self._units) or found.device != self._units.device:
             return
-        rms = torch.linalg.vector_norm(found, dtype=torch.float32) / sqrt(found.numel())
+        rms = length(found) / sqrt(found.numel())
         # Not in place: it may have been made in inference mode.
         self._units = self._units | (found.abs() > SILENT * rms).any(0)
         self.tokens += len(found)

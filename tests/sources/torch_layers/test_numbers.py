@@ -21,7 +21,7 @@ from llmwatch.sources.torch_layers.watcher import LayerWatcher
 from tests.sources.torch_layers.models import IDS, tower
 from tests.sources.torch_layers.transformer import ids, language_model
 
-DTYPES = [torch.float32, torch.float16, torch.bfloat16]
+DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 
 
 def health(watcher: LayerWatcher) -> dict[str, Health]:
